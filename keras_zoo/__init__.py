@@ -1,0 +1,6 @@
+"""The classic ImageNet networks as Keras 3 functional models."""
+
+from keras_zoo.input_spec import InputSpec
+from keras_zoo.registry import build, card, list_models
+
+__all__ = ["InputSpec", "build", "card", "list_models"]
