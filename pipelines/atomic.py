@@ -1,0 +1,54 @@
+"""Outputs appear whole or not at all."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PREFIX = ".partial-"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary neighbour of `path` to write to, and renames it to `path` when whole.
+
+    The neighbour ends in `path`'s own name, so that writers which look at the suffix see it. If
+    the body raises, the neighbour is removed and `path` is as it was; what a killed process left
+    behind is removed at the next attempt.
+
+    Args:
+        path: a file (replaced if it exists) or a directory (which must not exist).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(_PREFIX + path.name)
+    _remove(partial)
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        _remove(partial)
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """Gives an empty neighbouring directory, on the same disk as `path`, and removes it after."""
+    partial = path.with_name(_PREFIX + path.name)
+    _remove(partial)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+    finally:
+        _remove(partial)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(text)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

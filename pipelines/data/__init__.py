@@ -1,0 +1,1 @@
+"""From files to batches: sources, preparation, decoding, augmentation, the assembled stream."""

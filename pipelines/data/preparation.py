@@ -1,0 +1,153 @@
+"""The prepare stage: any source -> a TFDS data set on disk, every image known to decode."""
+
+import dataclasses
+import io
+import json
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from rich.console import Console
+from rich.progress import track
+
+from pipelines import atomic
+from pipelines.command import dump
+from pipelines.config import PrepareConfig
+from pipelines.data.images import decode
+from pipelines.data.sources import Example, Split, hold_out, open_source
+from pipelines.errors import BadInput
+
+REPORT = "preparation.json"
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file that was left out, and why."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What `prepare` did: the folder, its classes, images a split, and what was left out."""
+
+    out: str
+    source: str
+    classes: int
+    images: dict[str, int]
+    bad_files: list[BadFile]
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count:,} {split}" for split, count in self.images.items())
+        lines = [f"prepared {self.out}: {counts} images in {self.classes} classes"]
+        if self.bad_files:
+            lines.append(f"left out {len(self.bad_files)} files that do not decode:")
+            lines += [f"  {bad.key}: {bad.reason}" for bad in self.bad_files]
+        lines.append(f"next: python -m pipelines.train {self.out} --network resnet18")
+        return "\n".join(lines)
+
+
+def prepare(config: PrepareConfig) -> Preparation:
+    """Writes `config.source` to `config.out` as a TFDS data set, or finds it written already.
+
+    The data set has the splits `train` and `validation` and the features `image` (the file's own
+    bytes), `label` and `file_name`. Files that do not decode are left out and named. The folder
+    appears when it is whole.
+
+    Raises:
+        BadInput: a source that is not one, no image that decodes, or an `out` that holds
+            something else.
+    """
+    finished = _finished(config)
+    if finished:
+        return finished
+    source = hold_out(open_source(config.source), config.holdout_fraction)
+    bad_files: list[BadFile] = []
+    with atomic.scratch(config.out) as workspace, redirect_stdout(io.StringIO()):
+        records = {
+            name: _records(f"{name:<10}", split, source.expected[name], bad_files)
+            for name, split in source.splits.items()
+        }
+        builder = tfds.dataset_builders.store_as_tfds_dataset(
+            name="images",
+            version="1.0.0",
+            data_dir=workspace,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(),
+                    "label": tfds.features.ClassLabel(names=source.class_names),
+                    "file_name": tfds.features.Text(),
+                }
+            ),
+            split_datasets=records,
+            description=f"Prepared from {config.source}.",
+        )
+        result = Preparation(
+            out=str(config.out),
+            source=config.source,
+            classes=len(source.class_names),
+            images={name: split.num_examples for name, split in builder.info.splits.items()},
+            bad_files=bad_files,
+        )
+        if not all(result.images.values()):
+            raise BadInput(
+                f"{config.source} leaves {result.images} images that decode; every split needs "
+                f"at least one (left out: {len(bad_files)} files)"
+            )
+        report = {"config": dump(config), "result": dataclasses.asdict(result)}
+        (builder.data_path / REPORT).write_text(json.dumps(report, indent=2))
+        builder.data_path.replace(config.out)
+    return result
+
+
+def _finished(config: PrepareConfig) -> Preparation | None:
+    """The result of an earlier run of the same preparation, if `out` holds one."""
+    if not config.out.exists():
+        return None
+    report_file = config.out / REPORT
+    if report_file.is_file():
+        report = json.loads(report_file.read_text())
+        if report["config"] == dump(config):
+            result = report["result"]
+            bad_files = [BadFile(**bad) for bad in result.pop("bad_files")]
+            return Preparation(**result, bad_files=bad_files)
+    raise BadInput(
+        f"{str(config.out)!r} exists and is not this preparation of {config.source!r}; "
+        "remove it or choose another --out"
+    )
+
+
+def _records(
+    title: str, split: Split, expected: int, bad_files: list[BadFile]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A split's images that decode, as TFDS wants them; the others go to `bad_files`."""
+    console = Console(stderr=True)
+    for example in track(
+        split(),
+        title,
+        total=expected,
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ):
+        reason = _why_not_decodable(example)
+        if reason:
+            bad_files.append(BadFile(example.key, reason))
+        else:
+            yield (
+                example.key,
+                {"image": example.encoded, "label": example.label, "file_name": example.key},
+            )
+
+
+def _why_not_decodable(example: Example) -> str | None:
+    """What the decoder of the training stream has against an image; None if it takes it."""
+    try:
+        decode(tf.constant(example.encoded), channels=3)
+    except tf.errors.InvalidArgumentError as error:
+        return error.message.partition("\n")[0] or "not an image"
+    return None

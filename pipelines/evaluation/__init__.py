@@ -1,0 +1,1 @@
+"""Measuring a classifier: every image counted once, whatever the batch or the devices."""

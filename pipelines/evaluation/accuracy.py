@@ -1,0 +1,116 @@
+"""Exact top-1 and top-5."""
+
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from pipelines.config import EvaluateConfig
+from pipelines.data.streams import class_names, evaluation_stream, num_images, open_dataset
+from pipelines.errors import BadInput
+from pipelines.training.run import Run
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Counts over a split: images, and those whose label is first, or among the first five."""
+
+    n: int
+    top1_correct: int
+    top5_correct: int
+    loss: float
+
+    @property
+    def top1(self) -> float:
+        return self.top1_correct / self.n
+
+    @property
+    def top5(self) -> float:
+        return self.top5_correct / self.n
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` measured, and on what."""
+
+    run: str
+    data: str
+    split: str
+    n: int
+    top1: float
+    top5: float
+    loss: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.run} on {self.split} of {self.data}: top-1 {self.top1:.4f}, "
+            f"top-5 {self.top5:.4f}, loss {self.loss:.4f}, n = {self.n:,}\n"
+            f"next: python -m pipelines.export {self.run} --out saved_models/NAME"
+        )
+
+
+def measure(model: keras.Model, stream: tf.data.Dataset) -> Accuracy:
+    """Counts right answers over an evaluation stream, on all devices of the current strategy.
+
+    Args:
+        model: uint8 images -> logits.
+        stream: batches of (images, labels, mask); images whose mask is False do not count.
+
+    Returns:
+        Whole counts, so that they do not depend on the batch size or on the number of devices;
+        ties are broken against the label. The loss is the mean cross-entropy, without smoothing.
+    """
+    strategy = tf.distribute.get_strategy()
+
+    def one_replica(images: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tuple:
+        logits = model(images, training=False)
+        own = tf.gather(logits, labels, axis=1, batch_dims=1)[:, tf.newaxis]
+        above = tf.reduce_sum(tf.cast(logits >= own, tf.int64), axis=1)
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        return (
+            tf.math.count_nonzero(mask),
+            tf.math.count_nonzero(mask & (above == 1)),
+            tf.math.count_nonzero(mask & (above >= 1) & (above <= 5)),
+            tf.reduce_sum(tf.where(mask, tf.cast(loss, tf.float64), 0)),
+        )
+
+    @tf.function(reduce_retracing=True)
+    def step(images: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> list[tf.Tensor]:
+        counts = strategy.run(one_replica, args=(images, labels, mask))
+        return [strategy.reduce("SUM", count, axis=None) for count in counts]
+
+    totals = [0, 0, 0, 0.0]
+    for batch in strategy.experimental_distribute_dataset(stream):
+        totals = [total + count.numpy() for total, count in zip(totals, step(*batch), strict=True)]
+    n, top1, top5, loss = totals
+    return Accuracy(int(n), int(top1), int(top5), float(loss) / int(n))
+
+
+def evaluate(config: EvaluateConfig) -> Evaluation:
+    """Measures the newest checkpoint of a run over every image of a split.
+
+    Raises:
+        BadInput: no run, no data, no such split, or data of other classes.
+    """
+    run = Run.open(config.run)
+    trained = run.config()
+    dataset = open_dataset(config.data or trained.data)
+    split = config.split or trained.validation_split
+    num_images(dataset, split)
+    if class_names(dataset) != run.class_names():
+        raise BadInput(
+            f"{dataset.data_dir} has other classes than {str(config.run)!r} was trained on "
+            f"({len(class_names(dataset))} and {len(run.class_names())}); prepare it from the "
+            "same class folders"
+        )
+    stream = evaluation_stream(dataset, split, trained.input, config.batch_size)
+    accuracy = measure(run.classifier(), stream)
+    return Evaluation(
+        run=str(config.run),
+        data=str(dataset.data_dir),
+        split=split,
+        n=accuracy.n,
+        top1=accuracy.top1,
+        top5=accuracy.top5,
+        loss=accuracy.loss,
+    )

@@ -1,0 +1,57 @@
+"""From a `TrainConfig` to a Keras model that takes uint8 images, and what it is trained with."""
+
+import keras
+from keras import layers
+
+import keras_zoo
+from keras_zoo import InputSpec
+from pipelines.config import TrainConfig
+
+TOP_K = 5
+
+
+def image_classifier(network: str, spec: InputSpec, num_classes: int) -> keras.Model:
+    """A network with its normalisation: uint8 `(B, S, S, C)` -> float32 logits `(B, num_classes)`.
+
+    Channels arrive as RGB (or L) and leave in the order that `spec.channels` names.
+    """
+    pixels = x = keras.Input(spec.shape, dtype="uint8", name="pixels")
+    if spec.channels == "BGR":
+        x = x[..., ::-1]
+    scale = [1 / std for std in spec.std]
+    offset = [-mean / std for mean, std in zip(spec.mean, spec.std, strict=True)]
+    x = layers.Rescaling(scale, offset, dtype="float32", name="normalise")(x)
+    backbone = keras_zoo.build(network, num_classes=num_classes, input_shape=spec.shape)
+    return keras.Model(pixels, backbone(x), name=f"{network}_classifier")
+
+
+def learning_rate(
+    config: TrainConfig, steps_per_epoch: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Linear warm-up to `peak_lr`, then a cosine to zero at the last step."""
+    warmup_steps = round(config.optimizer.warmup_epochs * steps_per_epoch)
+    decay_steps = config.epochs * steps_per_epoch - warmup_steps
+    if not warmup_steps:
+        return keras.optimizers.schedules.CosineDecay(config.peak_lr, decay_steps)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0, decay_steps, warmup_target=config.peak_lr, warmup_steps=warmup_steps
+    )
+
+
+def compile_for_training(model: keras.Model, config: TrainConfig, steps_per_epoch: int) -> None:
+    """Gives a model its optimizer, loss and metrics."""
+    optimizer = keras.optimizers.SGD(
+        learning_rate(config, steps_per_epoch),
+        momentum=config.optimizer.momentum,
+        nesterov=config.optimizer.nesterov,
+        weight_decay=config.optimizer.weight_decay or None,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    model.compile(
+        optimizer,
+        keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=config.label_smoothing
+        ),
+        metrics=[keras.metrics.CategoricalAccuracy(name="top1")],
+        jit_compile=False,
+    )
