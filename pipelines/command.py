@@ -17,7 +17,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from pipelines.config import network_defaults
-from pipelines.errors import BadInput
+from pipelines.errors import BadInput, Failed
 from pipelines.start import import_stage
 
 Config = TypeVar("Config")
@@ -33,8 +33,8 @@ def command(config_class: type, target: str) -> Callable[[list[str] | None], int
             `str` is what a person reads and whose fields are what `--json` prints.
 
     Returns:
-        A function from arguments (`sys.argv` when None) to the exit status: 0, 1 for an
-        interrupted command, 2 for bad input.
+        A function from arguments (`sys.argv` when None) to the exit status: 0, 1 when the
+        work failed or was interrupted, 2 for bad input.
     """
 
     def main(argv: list[str] | None = None) -> int:
@@ -47,6 +47,9 @@ def command(config_class: type, target: str) -> Callable[[list[str] | None], int
         except BadInput as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
+        except Failed as error:
+            print(f"failed: {error}", file=sys.stderr)
+            return 1
         except KeyboardInterrupt:
             print("interrupted; the same command goes on from here", file=sys.stderr)
             return 1

@@ -65,6 +65,7 @@ def prepare(config: PrepareConfig) -> Preparation:
     finished = _finished(config)
     if finished:
         return finished
+    tfds.disable_progress_bar()
     source = hold_out(open_source(config.source), config.holdout_fraction)
     bad_files: list[BadFile] = []
     with atomic.scratch(config.out) as workspace, redirect_stdout(io.StringIO()):

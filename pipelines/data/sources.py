@@ -113,7 +113,6 @@ def _digits() -> Source:
 
 def _tfds(name: str) -> Source:
     """Any TFDS data set with an image and a label, its bytes not decoded."""
-    tfds.disable_progress_bar()
     try:
         builder = tfds.builder(name)
         builder.download_and_prepare()

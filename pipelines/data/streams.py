@@ -111,6 +111,11 @@ def evaluation_stream(
     )
 
 
+def encoded_images(dataset: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
+    """The encoded bytes of every image of a split, in the order of `evaluation_stream`."""
+    return _encoded(dataset, split).map(lambda index, encoded, label: encoded)
+
+
 def _encoded(dataset: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
     """`(index, encoded bytes, label)` of every image, in the order of the files on disk."""
     examples = dataset.as_dataset(

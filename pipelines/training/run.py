@@ -129,6 +129,11 @@ class Run:
         model.load_weights(weights)
         return record["history"]
 
+    def checkpoint_sha256(self) -> str | None:
+        """What identifies the newest checkpoint; None if there is none."""
+        saved = self._saved_weights()
+        return _sha256(saved[-1]) if saved else None
+
     def classifier(self) -> keras.Model:
         """The trained model of the newest checkpoint: uint8 images -> logits.
 

@@ -1,0 +1,1 @@
+"""What users get: the exported model, and the HTTP server over exported models."""

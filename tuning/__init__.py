@@ -1,0 +1,1 @@
+"""keras-tuner searches over the training config; a trial is a run of `pipelines.train`."""

@@ -1,0 +1,179 @@
+"""The search: keras-tuner chooses, `pipelines.train` runs each trial in a process of its own."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras_tuner
+from keras_tuner.engine.trial import Trial, TrialStatus
+
+from pipelines import atomic
+from pipelines.command import dump, parse
+from pipelines.config import TrainConfig
+from pipelines.errors import BadInput, Failed
+from tuning.config import SearchConfig
+from tuning.space import read_space
+
+OBJECTIVE = keras_tuner.Objective("top1", "max")
+
+
+@dataclass(frozen=True)
+class Search:
+    """The outcome of a search."""
+
+    search: str
+    completed: int
+    failed: int
+    best_top1: float
+    best_values: dict[str, Any]
+    best_config: str
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{field} {_short(value)}" for field, value in self.best_values.items())
+        return (
+            f"{self.search}: {self.completed} trials completed, {self.failed} failed\n"
+            f"best: top-1 {self.best_top1:.4f} on images held out of training, with {values}\n"
+            f"next: python -m pipelines.train --config {self.best_config}"
+        )
+
+
+class TrainingTuner(keras_tuner.Tuner):
+    """A tuner whose trials are runs of `pipelines.train`.
+
+    Args:
+        config: the search.
+        base: what a trial's values are laid over.
+        oracle: chooses the values.
+    """
+
+    def __init__(self, config: SearchConfig, base: TrainConfig, oracle: keras_tuner.Oracle):
+        self._base = base
+        super().__init__(
+            oracle=oracle, directory=config.search.parent, project_name=config.search.name
+        )
+
+    def run_trial(self, trial: Trial) -> dict[str, float]:
+        """Trains with the trial's values and gives its accuracy after the last epoch."""
+        values = trial.hyperparameters.values
+        run = Path(self.get_trial_dir(trial.trial_id)) / "run"
+        epochs = {"epochs": values["tuner/epochs"]} if "tuner/epochs" in values else {}
+        try:
+            config = with_values(self._base, searched(values) | epochs | {"run": run})
+        except BadInput as error:
+            raise keras_tuner.errors.FailedTrialError(str(error)) from error
+        config_file = run.parent / "train.yaml"
+        atomic.write_text(config_file, dump(config))
+        result = _train(config_file)
+        text = ", ".join(f"{field} {_short(value)}" for field, value in searched(values).items())
+        print(f"trial {trial.trial_id}: top-1 {result['top1']:.4f}, {text}", file=sys.stderr)
+        return {"top1": result["top1"]}
+
+
+def search(config: SearchConfig) -> Search:
+    """Runs the trials that are not done yet and writes the best config.
+
+    Raises:
+        BadInput: a space with a field that the training config lacks, or with a bad range.
+        Failed: not one trial completed.
+    """
+    space = read_space(config.space)
+    split, percent = config.train.train_split, 100 - config.holdout_percent
+    if "[" in split:
+        raise BadInput(f"train.train_split is {split!r}; a search takes a whole split to cut up")
+    base = dataclasses.replace(
+        config.train,
+        train_split=f"{split}[:{percent}%]",
+        validation_split=f"{split}[{percent}%:]",
+    )
+    with_values(base, space.values)
+    # keras-tuner reports on standard output, which is this command's result.
+    with contextlib.redirect_stdout(io.StringIO()):
+        tuner = TrainingTuner(config, base, _oracle(config, space))
+        tuner.oracle.verbose = 0
+        try:
+            tuner.search()
+        except RuntimeError as error:
+            raise Failed(f"{error.args[0].strip().splitlines()[0]} ({_reasons(tuner)})") from error
+    trials = list(tuner.oracle.trials.values())
+    completed = [trial for trial in trials if trial.status == TrialStatus.COMPLETED]
+    if not completed:
+        raise Failed(f"all {len(trials)} trials failed ({_reasons(tuner)})")
+    best = max(completed, key=lambda trial: trial.score)
+    values = searched(best.hyperparameters.values)
+    best_config = config.search / "best.yaml"
+    run = config.train.run.parent / f"{config.search.name}-best"
+    atomic.write_text(best_config, dump(with_values(config.train, values | {"run": run})))
+    return Search(
+        search=str(config.search),
+        completed=len(completed),
+        failed=len(trials) - len(completed),
+        best_top1=best.score,
+        best_values=values,
+        best_config=str(best_config),
+    )
+
+
+def with_values(base: TrainConfig, values: dict[str, Any]) -> TrainConfig:
+    """A training config with some fields, named with dots, replaced.
+
+    Raises:
+        BadInput: there is no such field, or it does not take the value.
+    """
+    overrides = [f"--{field}={value}" for field, value in values.items()]
+    with tempfile.TemporaryDirectory() as folder:
+        base_file = Path(folder) / "base.yaml"
+        base_file.write_text(dump(base))
+        return parse(TrainConfig, ["--config", str(base_file), *overrides])
+
+
+def searched(values: dict[str, Any]) -> dict[str, Any]:
+    """A trial's values without those that keras-tuner keeps for itself (`tuner/epochs`, ...)."""
+    return {field: value for field, value in values.items() if not field.startswith("tuner/")}
+
+
+def _oracle(config: SearchConfig, space: keras_tuner.HyperParameters) -> keras_tuner.Oracle:
+    if config.tuner == "random":
+        return keras_tuner.oracles.RandomSearchOracle(
+            OBJECTIVE, config.max_trials, config.seed, space, allow_new_entries=False
+        )
+    oracle = keras_tuner.oracles.HyperbandOracle(
+        OBJECTIVE,
+        config.train.epochs,
+        seed=config.seed,
+        hyperparameters=space,
+        allow_new_entries=False,
+    )
+    oracle.max_trials = config.max_trials
+    return oracle
+
+
+def _train(config_file: Path) -> dict[str, Any]:
+    """Runs `pipelines.train` in a process of its own; its last line says why it failed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.train", "--config", config_file, "--json"],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1]
+        raise keras_tuner.errors.FailedTrialError(f"exit status {done.returncode}: {reason}")
+    return json.loads(done.stdout)
+
+
+def _reasons(tuner: TrainingTuner) -> str:
+    """Why trials failed, each reason once."""
+    messages = [
+        t.message.strip().splitlines()[-1] for t in tuner.oracle.trials.values() if t.message
+    ]
+    return "; ".join(dict.fromkeys(messages))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
