@@ -99,7 +99,8 @@ class TrainConfig:
         input: what the network sees of an image; the network's own unless given.
         augment: how training images are varied.
         optimizer: optimizer and learning-rate schedule.
-        epochs: passes over the training split.
+        epochs: passes over the training split; the learning rate's schedule is this long.
+        stop_after_epochs: ends the run early, its schedule unchanged; a later run goes on.
         global_batch_size: images a step, over all devices.
         label_smoothing: share of the label spread evenly over all classes, in [0, 1).
         shuffle_buffer: encoded images held in memory to draw the next one from.
@@ -115,6 +116,7 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     epochs: int = 90
+    stop_after_epochs: int | None = None
     global_batch_size: int = 256
     label_smoothing: float = 0.1
     shuffle_buffer: int = 16_384
@@ -127,6 +129,10 @@ class TrainConfig:
             f"input.size_px is {self.input.size_px}; {self.network} needs at least {smallest_px}",
         )
         _require(self.epochs >= 1, f"epochs is {self.epochs}; at least 1")
+        _require(
+            1 <= self.last_epoch <= self.epochs,
+            f"stop_after_epochs is {self.stop_after_epochs}; from 1 to the {self.epochs} epochs",
+        )
         _require(
             self.global_batch_size >= 1,
             f"global_batch_size is {self.global_batch_size}; at least 1",
@@ -142,6 +148,11 @@ class TrainConfig:
             f"optimizer.warmup_epochs is {self.optimizer.warmup_epochs}; "
             f"fewer than the {self.epochs} epochs",
         )
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch after which the run ends, from 1."""
+        return self.epochs if self.stop_after_epochs is None else self.stop_after_epochs
 
     @property
     def peak_lr(self) -> float:

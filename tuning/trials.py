@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -60,20 +61,35 @@ class TrainingTuner(keras_tuner.Tuner):
         )
 
     def run_trial(self, trial: Trial) -> dict[str, float]:
-        """Trains with the trial's values and gives its accuracy after the last epoch."""
+        """Trains with the trial's values and gives its accuracy after its last epoch.
+
+        A trial that Hyperband promotes goes on from the checkpoint of the one it comes from.
+        """
         values = trial.hyperparameters.values
-        run = Path(self.get_trial_dir(trial.trial_id)) / "run"
-        epochs = {"epochs": values["tuner/epochs"]} if "tuner/epochs" in values else {}
+        run = self._run_folder(trial.trial_id)
+        own = {"run": run, "stop_after_epochs": values.get("tuner/epochs")}
         try:
-            config = with_values(self._base, searched(values) | epochs | {"run": run})
+            config = with_values(self._base, searched(values) | own)
         except BadInput as error:
-            raise keras_tuner.errors.FailedTrialError(str(error)) from error
-        config_file = run.parent / "train.yaml"
+            raise _failure(trial, str(error)) from error
+        if "tuner/trial_id" in values and not run.exists():
+            shutil.copytree(self._run_folder(values["tuner/trial_id"]), run)
+        config_file = run.with_name("train.yaml")
         atomic.write_text(config_file, dump(config))
-        result = _train(config_file)
+        try:
+            result = _train(config_file)
+        except Failed as error:
+            raise _failure(trial, str(error)) from error
         text = ", ".join(f"{field} {_short(value)}" for field, value in searched(values).items())
-        print(f"trial {trial.trial_id}: top-1 {result['top1']:.4f}, {text}", file=sys.stderr)
+        print(
+            f"trial {trial.trial_id}: top-1 {result['top1']:.4f} after {result['epochs']} epochs, "
+            f"{text}",
+            file=sys.stderr,
+        )
         return {"top1": result["top1"]}
+
+    def _run_folder(self, trial_id: str) -> Path:
+        return Path(self.get_trial_dir(trial_id)) / "run"
 
 
 def search(config: SearchConfig) -> Search:
@@ -126,7 +142,9 @@ def with_values(base: TrainConfig, values: dict[str, Any]) -> TrainConfig:
     Raises:
         BadInput: there is no such field, or it does not take the value.
     """
-    overrides = [f"--{field}={value}" for field, value in values.items()]
+    overrides = [
+        f"--{field}={'null' if value is None else value}" for field, value in values.items()
+    ]
     with tempfile.TemporaryDirectory() as folder:
         base_file = Path(folder) / "base.yaml"
         base_file.write_text(dump(base))
@@ -155,7 +173,11 @@ def _oracle(config: SearchConfig, space: keras_tuner.HyperParameters) -> keras_t
 
 
 def _train(config_file: Path) -> dict[str, Any]:
-    """Runs `pipelines.train` in a process of its own; its last line says why it failed."""
+    """Runs `pipelines.train` in a process of its own.
+
+    Raises:
+        Failed: it did not end well; the message is the last line it wrote.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.train", "--config", config_file, "--json"],
         capture_output=True,
@@ -163,8 +185,14 @@ def _train(config_file: Path) -> dict[str, Any]:
     )
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1]
-        raise keras_tuner.errors.FailedTrialError(f"exit status {done.returncode}: {reason}")
+        raise Failed(f"exit status {done.returncode}: {reason}")
     return json.loads(done.stdout)
+
+
+def _failure(trial: Trial, reason: str) -> keras_tuner.errors.FailedTrialError:
+    """What tells keras-tuner, and the user, that a trial failed; the search goes on."""
+    print(f"trial {trial.trial_id} failed: {reason}", file=sys.stderr)
+    return keras_tuner.errors.FailedTrialError(reason)
 
 
 def _reasons(tuner: TrainingTuner) -> str:

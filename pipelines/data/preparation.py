@@ -3,9 +3,11 @@
 import dataclasses
 import io
 import json
+import re
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -17,7 +19,7 @@ from pipelines import atomic
 from pipelines.command import dump
 from pipelines.config import PrepareConfig
 from pipelines.data.images import decode
-from pipelines.data.sources import Example, Split, hold_out, open_source
+from pipelines.data.sources import Example, Source, Split, hold_out, open_source
 from pipelines.errors import BadInput
 
 REPORT = "preparation.json"
@@ -68,25 +70,8 @@ def prepare(config: PrepareConfig) -> Preparation:
     tfds.disable_progress_bar()
     source = hold_out(open_source(config.source), config.holdout_fraction)
     bad_files: list[BadFile] = []
-    with atomic.scratch(config.out) as workspace, redirect_stdout(io.StringIO()):
-        records = {
-            name: _records(f"{name:<10}", split, source.expected[name], bad_files)
-            for name, split in source.splits.items()
-        }
-        builder = tfds.dataset_builders.store_as_tfds_dataset(
-            name="images",
-            version="1.0.0",
-            data_dir=workspace,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(),
-                    "label": tfds.features.ClassLabel(names=source.class_names),
-                    "file_name": tfds.features.Text(),
-                }
-            ),
-            split_datasets=records,
-            description=f"Prepared from {config.source}.",
-        )
+    with atomic.scratch(config.out) as workspace:
+        builder = _write(source, config, workspace, bad_files)
         result = Preparation(
             out=str(config.out),
             source=config.source,
@@ -94,15 +79,43 @@ def prepare(config: PrepareConfig) -> Preparation:
             images={name: split.num_examples for name, split in builder.info.splits.items()},
             bad_files=bad_files,
         )
-        if not all(result.images.values()):
-            raise BadInput(
-                f"{config.source} leaves {result.images} images that decode; every split needs "
-                f"at least one (left out: {len(bad_files)} files)"
-            )
         report = {"config": dump(config), "result": dataclasses.asdict(result)}
         (builder.data_path / REPORT).write_text(json.dumps(report, indent=2))
         builder.data_path.replace(config.out)
     return result
+
+
+def _write(
+    source: Source, config: PrepareConfig, workspace: Path, bad_files: list[BadFile]
+) -> tfds.core.DatasetBuilder:
+    """Writes a TFDS data set below `workspace`; files that do not decode go to `bad_files`."""
+    records = {
+        name: _records(f"{name:<10}", split, source.expected[name], bad_files)
+        for name, split in source.splits.items()
+    }
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(),
+            "label": tfds.features.ClassLabel(names=source.class_names),
+            "file_name": tfds.features.Text(),
+        }
+    )
+    try:
+        # TFDS reports on standard output, which is this command's result.
+        with redirect_stdout(io.StringIO()):
+            return tfds.dataset_builders.store_as_tfds_dataset(
+                name="images",
+                version="1.0.0",
+                data_dir=workspace,
+                features=features,
+                split_datasets=records,
+                description=f"Prepared from {config.source}.",
+            )
+    except AssertionError as error:
+        raise BadInput(
+            f"a split of {config.source!r} has no image that decodes: {len(bad_files)} files do "
+            f"not, {', '.join(f'{bad.key} first ({bad.reason})' for bad in bad_files[:1])}"
+        ) from error
 
 
 def _finished(config: PrepareConfig) -> Preparation | None:
@@ -150,5 +163,5 @@ def _why_not_decodable(example: Example) -> str | None:
     try:
         decode(tf.constant(example.encoded), channels=3)
     except tf.errors.InvalidArgumentError as error:
-        return error.message.partition("\n")[0] or "not an image"
+        return re.sub(r"{{.*?}} | \[Op:.*", "", error.message.partition("\n")[0])
     return None

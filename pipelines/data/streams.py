@@ -73,6 +73,8 @@ def training_stream(
             pixels = training_image(encoded, config.input, config.augment, seed)
             return pixels, tf.one_hot(label, num_classes)
 
+        # Of this function's graph alone: the order is not to depend on the process's global seed.
+        tf.random.set_seed(1)
         order_seed = tf.random.stateless_uniform(
             (), epoch_seed, minval=None, maxval=None, dtype=tf.int64
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 from pipelines.config import TrainConfig
 from pipelines.data.streams import (
@@ -16,7 +17,7 @@ from pipelines.data.streams import (
     open_dataset,
     training_stream,
 )
-from pipelines.errors import BadInput
+from pipelines.errors import BadInput, Failed
 from pipelines.evaluation.accuracy import measure
 from pipelines.training.model import compile_for_training, image_classifier
 from pipelines.training.progress import ProgressBar
@@ -50,6 +51,8 @@ class Training:
 class EndOfEpoch(keras.callbacks.Callback):
     """Measures the validation split, saves a checkpoint and extends the history.
 
+    A loss that is no longer a number ends the run; its last checkpoint stays.
+
     Args:
         run: where the checkpoint goes.
         history: the epochs so far; a row is added after each.
@@ -73,6 +76,13 @@ class EndOfEpoch(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._begun_s = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        if not np.isfinite(logs["loss"]):
+            raise Failed(
+                f"the loss is {logs['loss']} at step {batch + 1} of epoch "
+                f"{len(self._history) + 1}; lower optimizer.base_lr or warm up longer"
+            )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         training_s = time.perf_counter() - self._begun_s
@@ -106,6 +116,7 @@ def train(config: TrainConfig) -> Training:
     normalisation uses the statistics of each device's own share of the batch.
 
     Raises:
+        Failed: the loss is no longer a number.
         BadInput: no such data or split, a batch that the split or the devices cannot fill, a
             folder that is another run's, or a corrupt checkpoint.
     """
@@ -126,26 +137,33 @@ def train(config: TrainConfig) -> Training:
             f"{strategy.num_replicas_in_sync} devices it is a multiple of that"
         )
     run = Run.start(config, names)
-    # Not 0: beside a global seed of 0, tf.data refuses the symbolic seed of `training_stream`.
-    keras.utils.set_random_seed(config.seed + 1)
+    keras.utils.set_random_seed(config.seed)
     with strategy.scope():
         model = image_classifier(config.network, config.input, len(names))
         compile_for_training(model, config, steps_per_epoch)
         model.optimizer.build(model.trainable_variables)
         history = run.restore_checkpoint(model)
-        if len(history) < config.epochs:
+        if len(history) < config.last_epoch:
             _fit(model, run, history, dataset, config, steps_per_epoch)
     return _finish(model, run, history, config)
 
 
-def _fit(model, run, history, dataset, config, steps_per_epoch):
+def _fit(
+    model: keras.Model,
+    run: Run,
+    history: list[dict[str, float]],
+    dataset: tfds.core.DatasetBuilder,
+    config: TrainConfig,
+    steps_per_epoch: int,
+) -> None:
+    """Trains the epochs that the history lacks, extending it."""
     images_per_epoch = steps_per_epoch * config.global_batch_size
     validation = evaluation_stream(
         dataset, config.validation_split, config.input, config.global_batch_size
     )
     model.fit(
         training_stream(dataset, config, first_epoch=len(history)),
-        epochs=config.epochs,
+        epochs=config.last_epoch,
         initial_epoch=len(history),
         steps_per_epoch=steps_per_epoch,
         shuffle=False,
@@ -153,7 +171,6 @@ def _fit(model, run, history, dataset, config, steps_per_epoch):
         callbacks=[
             EndOfEpoch(run, history, validation, images_per_epoch),
             keras.callbacks.TensorBoard(run.folder / "tensorboard", write_graph=False),
-            keras.callbacks.TerminateOnNaN(raise_error=True),
             ProgressBar(steps_per_epoch),
         ],
     )

@@ -27,6 +27,8 @@ from pipelines.training.environment import environment
 from pipelines.training.model import image_classifier
 
 KEPT_CHECKPOINTS = 2
+# What may differ when a run goes on: where it is, and how far it goes this time.
+CHANGEABLE = {"run", "stop_after_epochs"}
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,7 @@ class Run:
         run = cls(config.run)
         if run._config_file.is_file():
             _refuse_another_config(run._config_file, config)
-        else:
-            atomic.write_text(run._config_file, dump(config))
+        atomic.write_text(run._config_file, dump(config))
         atomic.write_text(run.folder / "environment.json", json.dumps(environment(), indent=2))
         atomic.write_text(run.folder / "labels.txt", "".join(f"{n}\n" for n in class_names))
         return run
@@ -174,16 +175,15 @@ def _write_csv(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 def _refuse_another_config(config_file: Path, config: TrainConfig) -> None:
-    recorded, given = (
-        _flat(yaml.safe_load(config_file.read_text())),
-        _flat(yaml.safe_load(dump(config))),
-    )
-    differing = sorted(k for k in recorded | given if recorded.get(k) != given.get(k))
+    recorded = _flat(yaml.safe_load(config_file.read_text()))
+    given = _flat(yaml.safe_load(dump(config)))
+    fields = (recorded.keys() | given.keys()) - CHANGEABLE
+    differing = sorted(f for f in fields if recorded.get(f) != given.get(f))
     if differing:
-        key = differing[0]
+        first = differing[0]
         raise BadInput(
             f"{str(config_file.parent)!r} is a run with another config ({', '.join(differing)} "
-            f"differ; {key}: {recorded.get(key)} there, {given.get(key)} here); "
+            f"differ; {first}: {recorded.get(first)} there, {given.get(first)} here); "
             "choose another --run, or remove that folder"
         )
 

@@ -1,0 +1,61 @@
+"""Exact accuracy: against NumPy on fixed logits, and whatever the batch size."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipelines.config import EvaluateConfig
+from pipelines.errors import BadInput
+from pipelines.evaluation.accuracy import evaluate, measure
+from pipelines.training.run import Run
+
+
+def stream(logits, labels, mask):
+    return tf.data.Dataset.from_tensor_slices((logits, labels, mask)).batch(16)
+
+
+def test_counts_and_loss_are_those_of_their_definition():
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(80, 12)).astype(np.float32)
+    labels = random.integers(0, 12, 80)
+    mask = random.random(80) < 0.8
+    given = measure(lambda x, training: x, stream(logits, labels, mask))
+    order = np.argsort(-logits, axis=1)[mask]
+    ranks = np.argmax(order == labels[mask, None], axis=1)
+    wide = logits[mask].astype(np.float64)
+    log_sum = np.log(np.exp(wide).sum(axis=1))
+    loss = np.mean(log_sum - wide[np.arange(len(wide)), labels[mask]])
+    assert (given.n, given.top1_correct) == (mask.sum(), (ranks == 0).sum())
+    assert given.top5_correct == (ranks < 5).sum()
+    assert given.loss == pytest.approx(loss, rel=1e-6)
+
+
+def test_a_constant_network_earns_nothing_from_ties():
+    logits, labels = np.zeros((10, 10), np.float32), np.arange(10)
+    given = measure(lambda x, training: x, stream(logits, labels, np.ones(10, bool)))
+    assert (given.top1_correct, given.top5_correct) == (0, 0)
+
+
+def test_a_network_that_answers_nan_is_never_right():
+    logits, labels = np.full((10, 10), np.nan, np.float32), np.arange(10)
+    given = measure(lambda x, training: x, stream(logits, labels, np.ones(10, bool)))
+    assert (given.top1_correct, given.top5_correct) == (0, 0)
+
+
+def test_the_result_does_not_depend_on_the_batch_size(run):
+    results = {
+        (e.n, e.top1, e.top5)
+        for e in (evaluate(EvaluateConfig(run, batch_size=size)) for size in (1, 7, 64, 1000))
+    }
+    metrics = Run.open(run).metrics()
+    assert results == {(metrics["n"], metrics["top1"], metrics["top5"])}
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(BadInput, match="no run in"):
+        evaluate(EvaluateConfig(tmp_path))
+
+
+def test_a_missing_split_is_named(run):
+    with pytest.raises(BadInput, match="no split 'test'"):
+        evaluate(EvaluateConfig(run, split="test"))

@@ -1,0 +1,125 @@
+"""Arguments, YAML and errors of the commands, without TensorFlow."""
+
+import subprocess
+import sys
+
+import pytest
+
+from keras_zoo import card
+from pipelines.command import dump, load, parse
+from pipelines.config import PrepareConfig, TrainConfig, WorkflowConfig
+from pipelines.errors import BadInput
+
+COMMANDS = (
+    "keras_zoo",
+    "pipelines",
+    "pipelines.prepare",
+    "pipelines.train",
+    "pipelines.evaluate",
+    "pipelines.export",
+    "pipelines.serve",
+    "tuning.search",
+)
+
+
+def test_what_is_dumped_reads_back_equal(tmp_path):
+    config = parse(TrainConfig, ["data", "--network", "simple_cnn", "--epochs", "7"])
+    file = tmp_path / "config.yaml"
+    file.write_text(dump(config))
+    assert load(TrainConfig, file) == config
+
+
+def test_the_network_brings_its_own_input_and_run_folder():
+    config = parse(TrainConfig, ["data", "--network", "simple_cnn", "--input.size_px", "40"])
+    assert config.input.size_px == 40
+    assert config.input.channels == card("simple_cnn").input.channels == "L"
+    assert str(config.run) == "runs/simple_cnn"
+
+
+def test_later_arguments_win_over_the_file(tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text("epochs: 5\noptimizer: {base_lr: 0.3, warmup_epochs: 1}\n")
+    config = parse(TrainConfig, ["data", "--config", str(file), "--optimizer.base_lr", "0.7"])
+    assert (config.epochs, config.optimizer.base_lr) == (5, 0.7)
+
+
+def test_the_learning_rate_scales_with_the_batch():
+    config = parse(TrainConfig, ["data", "--global_batch_size", "512", "--optimizer.base_lr", "1"])
+    assert config.peak_lr == 2.0
+
+
+def test_one_stage_feeds_the_next():
+    folders = ["--prepare.out", "d", "--train.run", "r", "--export.out", "s"]
+    config = parse(WorkflowConfig, ["--prepare.source", "digits", *folders])
+    assert config.train.data == config.prepare.out
+    assert config.export.run == config.train.run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--network", "resnet5"], "unknown network 'resnet5'; did you mean 'resnet50'?"),
+        (["--epoch", "3"], "did you mean 'epochs'?"),
+        (["--optimizer.base", "3"], "did you mean 'optimizer.base_lr'?"),
+        (["--epochs", "three"], "three"),
+        (["--epochs", "0"], "epochs is 0; at least 1"),
+        (["--epochs", "5"], "fewer than the 5 epochs"),
+        (["--input.size_px", "16"], "resnet50 needs at least 32"),
+        (["--input.mean", "[1.0]"], "channels 'RGB' take 3"),
+        (["--optimizer.momentum", "1"], "it lies in [0, 1)"),
+        (["--augment.crop_area", "[0.5, 0.1]"], "0 < low <= high <= 1"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_a_bad_argument_is_named_in_one_line(arguments, told):
+    with pytest.raises(BadInput) as error:
+        parse(TrainConfig, ["data", *arguments])
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_key_in_a_file_is_named(tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text("optimizer: {base_rl: 0.3}\n")
+    with pytest.raises(BadInput, match=r"base_rl.*did you mean 'optimizer.base_lr'"):
+        parse(TrainConfig, ["data", "--config", str(file)])
+
+
+def test_what_is_required_is_asked_for():
+    with pytest.raises(BadInput, match="out"):
+        parse(PrepareConfig, ["digits"])
+
+
+def test_help_needs_no_framework():
+    """In a process each, all at once: what `--help` imports shows in `sys.modules`."""
+    script = (
+        "import runpy, sys; module = sys.argv.pop(1)\n"
+        "try: runpy.run_module(module, run_name='__main__', alter_sys=True)\n"
+        "except SystemExit as end: assert not end.code, end\n"
+        "heavy = {'tensorflow', 'keras', 'keras_tuner', 'torch'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    lines = [(module, "--help") for module in COMMANDS]
+    lines += [("keras_zoo", "list"), ("keras_zoo", "show", "resnet50")]
+    processes = [
+        (line, subprocess.Popen([sys.executable, "-c", script, *line], stdout=subprocess.PIPE))
+        for line in lines
+    ]
+    for line, process in processes:
+        printed, _ = process.communicate()
+        assert process.returncode == 0, line
+        assert printed, line
+
+
+def test_the_command_line_ends_with_status_2_and_one_line(command, tmp_path):
+    done = command("pipelines.train", "data", "--network", "resnet5", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: unknown network 'resnet5'")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_print_config_prints_what_would_run(command):
+    done = command("pipelines.train", "data", "--network", "simple_cnn", "--print_config")
+    assert done.returncode == 0
+    assert "size_px: 32" in done.stdout

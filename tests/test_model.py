@@ -1,0 +1,57 @@
+"""What is trained: normalisation, learning rate and weight decay, against their formulas."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_zoo import InputSpec
+from pipelines.command import parse
+from pipelines.config import TrainConfig
+from pipelines.training.model import compile_for_training, image_classifier, learning_rate
+
+
+@pytest.mark.parametrize("channels", ["RGB", "BGR"])
+def test_the_model_normalises_as_its_input_spec_says(channels):
+    mean, std = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
+    spec = InputSpec(32, channels=channels, mean=mean, std=std)
+    model = image_classifier("resnet18", spec, num_classes=3)
+    backbone = model.get_layer("resnet18")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    ordered = pixels[..., ::-1] if channels == "BGR" else pixels
+    expected = backbone(np.float32((ordered - np.array(mean)) / np.array(std)))
+    np.testing.assert_allclose(model(pixels), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_learning_rate_warms_up_and_then_follows_a_cosine():
+    config = parse(
+        TrainConfig,
+        ["d", "--epochs", "10", "--optimizer.warmup_epochs", "2", "--optimizer.base_lr", "0.5"],
+    )
+    schedule = learning_rate(config, steps_per_epoch=100)
+    assert float(schedule(0)) == 0
+    assert float(schedule(100)) == pytest.approx(0.25)
+    assert float(schedule(200)) == pytest.approx(0.5)
+    for step in (300, 600, 999):
+        share = (step - 200) / 800
+        assert float(schedule(step)) == pytest.approx(0.25 * (1 + np.cos(np.pi * share)), abs=1e-6)
+    assert float(schedule(1000)) == pytest.approx(0, abs=1e-7)
+
+
+def test_without_warm_up_training_begins_at_the_peak():
+    config = parse(TrainConfig, ["d", "--optimizer.warmup_epochs", "0"])
+    assert float(learning_rate(config, steps_per_epoch=10)(0)) == pytest.approx(config.peak_lr)
+
+
+def test_a_step_without_gradients_decays_kernels_alone():
+    arguments = ["--network", "resnet18", "--optimizer.warmup_epochs", "0"]
+    config = parse(TrainConfig, ["d", *arguments, "--optimizer.weight_decay", "0.5"])
+    model = image_classifier("resnet18", InputSpec(32), num_classes=3)
+    compile_for_training(model, config, steps_per_epoch=10)
+    variables = model.trainable_variables
+    for variable in variables:
+        variable.assign(keras.ops.ones_like(variable))
+    model.optimizer.apply([keras.ops.zeros_like(variable) for variable in variables], variables)
+    for variable in variables:
+        left = np.unique(keras.ops.convert_to_numpy(variable))
+        expected = 1 - 0.5 * config.peak_lr if variable.name == "kernel" else 1
+        assert left == pytest.approx([expected]), variable.path

@@ -1,0 +1,135 @@
+"""A run: what it learns, what it leaves behind, and how it goes on."""
+
+import csv
+import dataclasses
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from pipelines.command import load
+from pipelines.config import TrainConfig
+from pipelines.data.streams import num_images, open_dataset
+from pipelines.errors import BadInput, Failed
+from pipelines.training.fit import train
+from pipelines.training.run import Run
+from tests.conftest import digits_config
+
+
+def weights(folder):
+    return [keras.ops.convert_to_numpy(v) for v in Run.open(folder).classifier().weights]
+
+
+def test_three_epochs_on_the_digits_pass_95_per_cent(run):
+    metrics = Run.open(run).metrics()
+    assert metrics["top1"] >= 0.95
+    assert metrics["parameters"] == 315_146
+
+
+def test_a_run_holds_what_repeats_and_explains_it(run, digits):
+    assert load(TrainConfig, run / "config.yaml") == digits_config(digits, run, "--epochs", "3")
+    environment = json.loads((run / "environment.json").read_text())
+    assert {"tensorflow", "keras", "commit", "processor", "cores"} <= set(environment)
+    with (run / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["epoch"]) for row in rows] == [1, 2, 3]
+    assert float(rows[-1]["val_top1"]) == Run.open(run).metrics()["top1"]
+    assert list(run.glob("tensorboard/*/events.*"))
+    kept = sorted(file.name for file in (run / "checkpoints").glob("*.h5"))
+    assert kept == ["epoch_0002.weights.h5", "epoch_0003.weights.h5"]
+
+
+def test_a_finished_run_is_not_trained_again(run, digits):
+    before = Run.open(run).metrics()
+    assert train(digits_config(digits, run, "--epochs", "3")).top1 == before["top1"]
+    assert Run.open(run).metrics()["training_s"] == before["training_s"]
+
+
+def test_a_run_that_goes_on_ends_like_one_that_was_never_stopped(run, digits, tmp_path):
+    """Its last epoch's checkpoint is taken away, as if it had been killed before writing it."""
+    folder = tmp_path / "stopped"
+    config = digits_config(digits, folder, "--epochs", "3")
+    train(config)
+    for file in (folder / "checkpoints").glob("epoch_0003*"):
+        file.unlink()
+    (folder / "metrics.json").unlink()
+    train(config)
+    for ours, uninterrupted in zip(weights(folder), weights(run), strict=True):
+        np.testing.assert_array_equal(ours, uninterrupted)
+
+
+def test_another_config_is_refused_with_what_differs(run, digits):
+    before = (run / "config.yaml").read_text()
+    with pytest.raises(BadInput, match=r"optimizer\.base_lr differ; .*: 0\.4 there, 0\.1 here"):
+        train(digits_config(digits, run, "--epochs", "3", "--optimizer.base_lr", "0.1"))
+    assert (run / "config.yaml").read_text() == before
+
+
+def test_a_corrupt_checkpoint_is_named_and_nothing_lost(run, digits, tmp_path):
+    folder = tmp_path / "run"
+    config = digits_config(digits, folder, "--epochs", "3")
+    subprocess.run(["cp", "-r", run, folder], check=True)
+    (folder / "config.yaml").unlink()
+    newest = folder / "checkpoints" / "epoch_0003.weights.h5"
+    damaged = bytearray(newest.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    newest.write_bytes(damaged)
+    with pytest.raises(BadInput, match=r"corrupt checkpoint .*epoch_0003\.weights\.h5"):
+        train(config)
+    newest.unlink()
+    newest.with_name("epoch_0003.json").unlink()
+    assert train(config).epochs == 3
+
+
+def test_a_batch_larger_than_the_split_is_refused(digits, tmp_path):
+    config = digits_config(digits, tmp_path / "run", "--global_batch_size", "5000")
+    total = num_images(open_dataset(digits), "train")
+    with pytest.raises(BadInput, match=f"more than the {total} images"):
+        train(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_diverges_ends_the_run_with_what_to_change(digits, tmp_path):
+    config = digits_config(digits, tmp_path / "run", "--optimizer.base_lr", "1e30")
+    with pytest.raises(Failed, match=r"the loss is .* of epoch 1; lower optimizer\.base_lr"):
+        train(config)
+    assert not list(tmp_path.glob("run/checkpoints/*"))
+
+
+def test_a_run_may_stop_early_and_go_on_with_the_same_schedule(run, digits, tmp_path):
+    folder = tmp_path / "run"
+    config = digits_config(digits, folder, "--epochs", "3")
+    assert train(dataclasses.replace(config, stop_after_epochs=1)).epochs == 1
+    assert train(config).epochs == 3
+    for ours, uninterrupted in zip(weights(folder), weights(run), strict=True):
+        np.testing.assert_array_equal(ours, uninterrupted)
+
+
+def test_two_devices_train_one_run(digits, tmp_path):
+    """In a process of its own: logical devices are set before TensorFlow starts."""
+    script = (
+        "import sys, json, tensorflow as tf\n"
+        "from pathlib import Path\n"
+        "from tests.conftest import digits_config\n"
+        "from pipelines.training.fit import choose_strategy, train\n"
+        "from pipelines.evaluation.accuracy import evaluate\n"
+        "from pipelines.config import EvaluateConfig\n"
+        "cpu = tf.config.list_physical_devices('CPU')[0]\n"
+        "halves = [tf.config.LogicalDeviceConfiguration()] * 2\n"
+        "tf.config.set_logical_device_configuration(cpu, halves)\n"
+        "assert choose_strategy().num_replicas_in_sync == 2\n"
+        "data, run = map(Path, sys.argv[1:])\n"
+        "trained = train(digits_config(data, run, '--epochs', '2'))\n"
+        "measured = evaluate(EvaluateConfig(run, batch_size=7))\n"
+        "print(json.dumps([trained.top1, trained.n, measured.top1, measured.n]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, digits, tmp_path / "run"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    top1, n, measured_top1, measured_n = json.loads(done.stdout)
+    assert top1 >= 0.9
+    assert (top1, n) == (measured_top1, measured_n)
