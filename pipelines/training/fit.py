@@ -19,7 +19,7 @@ from pipelines.data.streams import (
 )
 from pipelines.errors import BadInput, Failed
 from pipelines.evaluation.accuracy import measure
-from pipelines.training.model import compile_for_training, image_classifier
+from pipelines.training.model import compile_for_training, image_classifier, learning_rate
 from pipelines.training.progress import ProgressBar
 from pipelines.training.run import Run
 
@@ -57,7 +57,8 @@ class EndOfEpoch(keras.callbacks.Callback):
         run: where the checkpoint goes.
         history: the epochs so far; a row is added after each.
         validation: the evaluation stream.
-        images_per_epoch: images trained on in an epoch.
+        config: the run's.
+        steps_per_epoch: batches in an epoch.
     """
 
     def __init__(
@@ -65,13 +66,16 @@ class EndOfEpoch(keras.callbacks.Callback):
         run: Run,
         history: list[dict[str, float]],
         validation: tf.data.Dataset,
-        images_per_epoch: int,
+        config: TrainConfig,
+        steps_per_epoch: int,
     ) -> None:
         super().__init__()
         self._run = run
         self._history = history
         self._validation = validation
-        self._images_per_epoch = images_per_epoch
+        self._images_per_epoch = steps_per_epoch * config.global_batch_size
+        self._steps_per_epoch = steps_per_epoch
+        self._schedule = learning_rate(config, steps_per_epoch)
         self._begun_s = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -87,13 +91,12 @@ class EndOfEpoch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         training_s = time.perf_counter() - self._begun_s
         accuracy = measure(self.model, self._validation)
-        steps = keras.ops.convert_to_numpy(self.model.optimizer.iterations)
         logs |= {
             "val_top1": accuracy.top1,
             "val_top5": accuracy.top5,
             "val_loss": accuracy.loss,
             "val_n": accuracy.n,
-            "learning_rate": float(self.model.optimizer._learning_rate(steps)),
+            "learning_rate": self._schedule((epoch + 1) * self._steps_per_epoch),
             "training_s": training_s,
             "images_per_s": self._images_per_epoch / training_s,
         }
@@ -157,7 +160,6 @@ def _fit(
     steps_per_epoch: int,
 ) -> None:
     """Trains the epochs that the history lacks, extending it."""
-    images_per_epoch = steps_per_epoch * config.global_batch_size
     validation = evaluation_stream(
         dataset, config.validation_split, config.input, config.global_batch_size
     )
@@ -169,7 +171,7 @@ def _fit(
         shuffle=False,
         verbose=0,
         callbacks=[
-            EndOfEpoch(run, history, validation, images_per_epoch),
+            EndOfEpoch(run, history, validation, config, steps_per_epoch),
             keras.callbacks.TensorBoard(run.folder / "tensorboard", write_graph=False),
             ProgressBar(steps_per_epoch),
         ],
