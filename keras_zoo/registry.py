@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -136,8 +138,9 @@ def build(
     input_shape: tuple[int, int, int] | None = None,
     include_top: bool = True,
     dropout: float | None = None,
+    weights: str | os.PathLike[str] | None = None,
 ) -> keras.Model:
-    """Builds a network with fresh weights.
+    """Builds a network, with fresh weights or with those of a published set or a file.
 
     Args:
         name: one of `list_models()`.
@@ -145,13 +148,17 @@ def build(
         input_shape: `(height, width, channels)`; the card's when not given.
         include_top: without it the model ends with its last feature map.
         dropout: rate before the classifier, in [0, 1); the card's when not given.
+        weights: name of a published set (`imagenet` is the default one), fetched once and kept, or
+            the path of a `.weights.h5`, `.keras`, `.pth`, `.safetensors` or legacy `.h5` file.
+            `keras_zoo.weight_sets.input_spec` says what they see of an image.
 
     Returns:
-        A functional model from float32 images, normalised by the card's `InputSpec`,
-        `(batch, height, width, channels)`, to float32 logits `(batch, num_classes)`.
+        A functional model from float32 images, normalised by the card's `InputSpec` (or that of
+        the weights), `(batch, height, width, channels)`, to float32 logits `(batch, num_classes)`.
 
     Raises:
-        ValueError: an unknown name, or an argument out of its range.
+        ValueError: an unknown name, an argument out of its range, or weights that cannot be had or
+            are not of this network.
     """
     row = card(name)
     shape = row.input.shape if input_shape is None else tuple(input_shape)
@@ -167,8 +174,18 @@ def build(
         raise ValueError(f"num_classes is {classes}; a classifier has at least 1 class")
     if not 0 <= rate < 1:
         raise ValueError(f"dropout is {rate}; it lies in [0, 1)")
-    module, _, function = row.builder.partition(":")
-    builder = getattr(importlib.import_module(module), function)
-    return builder(
+    model = _resolve(row.builder)(
         name, num_classes=classes, input_shape=shape, include_top=include_top, dropout=rate
     )
+    if weights is not None:
+        _resolve(_LOADER)(model, name, weights)
+    return model
+
+
+_LOADER = "keras_zoo.weights:load"
+
+
+def _resolve(reference: str) -> Callable:
+    """Imports what "module:function" names."""
+    module, _, function = reference.partition(":")
+    return getattr(importlib.import_module(module), function)
