@@ -1,16 +1,17 @@
 """Fetches a published file once: resumable, checked against its hash, never half there.
 
-A file arrives as `NAME.part` and takes its name only when its hash is right. Every process writes
-the same bytes at the same offsets of the part, so several may fetch one file at once.
+A file arrives as `NAME.part` and takes its name only when its hash is right. One process at a time
+downloads into a folder; others wait for it (POSIX file locks).
 """
 
-import contextlib
+import fcntl
 import hashlib
 import os
 import sys
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from typing import BinaryIO
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -41,30 +42,31 @@ def fetch(url: str, digest: str, folder: Path) -> Path:
     path = folder / url.rpartition("/")[2]
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        try:
-            _download(url, part)
-        except (OSError, HTTPException) as error:
-            raise ValueError(
-                f"cannot download {url} ({error}); try again to resume, or put the file at {path}"
-            ) from error
-        # Missing when another process completed the same file a moment ago.
-        with contextlib.suppress(FileNotFoundError):
-            _accept(part, digest, url)
-            part.replace(path)
+        with (folder / ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                _download(url, digest, path)
     found = _hash(path, digest)
     if found != digest:
         raise ValueError(f"{path} has {found}, not the published {digest}; remove it to fetch anew")
     return path
 
 
-def _accept(part: Path, digest: str, url: str) -> None:
+def _download(url: str, digest: str, path: Path) -> None:
+    part = path.with_name(path.name + ".part")
+    try:
+        _complete(url, part)
+    except (OSError, HTTPException) as error:
+        raise ValueError(
+            f"cannot download {url} ({error}); try again to resume, or put the file at {path}"
+        ) from error
     found = _hash(part, digest)
     if found != digest:
         part.unlink()
         raise ValueError(
             f"{url} gave a file with {found}, not the published {digest}; it is removed, try again"
         )
+    part.replace(path)
 
 
 def _hash(path: Path, digest: str) -> str:
@@ -75,10 +77,9 @@ def _hash(path: Path, digest: str) -> str:
     return f"{algorithm}:{found[: len(digits)]}"
 
 
-def _download(url: str, part: Path) -> None:
-    """Continues `part` to its full length."""
-    part.touch()
-    start = part.stat().st_size
+def _complete(url: str, part: Path) -> None:
+    """Continues `part`, if it is there, to its full length."""
+    start = part.stat().st_size if part.exists() else 0
     request = Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
         response = urlopen(request, timeout=_TIMEOUT_S)
@@ -87,28 +88,25 @@ def _download(url: str, part: Path) -> None:
             return  # Nothing is left to fetch: the hash will tell what is there.
         raise
     with response:
-        _write(response, part, start if response.status == HTTPStatus.PARTIAL_CONTENT else 0)
+        resumed = response.status == HTTPStatus.PARTIAL_CONTENT
+        with part.open("ab" if resumed else "wb") as file:
+            _copy(response, file)
 
 
-def _write(response: HTTPResponse, part: Path, start: int) -> None:
-    """Writes the body at offset `start`.
+def _copy(response: HTTPResponse, file: BinaryIO) -> None:
+    """Appends the body of the response to the file.
 
     Raises:
         ConnectionError: the body ended early.
     """
     length = response.headers["Content-Length"]
-    total = start + int(length) if length else None
+    total = file.tell() + int(length) if length else None
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    with (
-        Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress,
-        part.open("r+b") as file,
-    ):
-        task = progress.add_task(part.stem, total=total, completed=start)
-        file.seek(start)
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(Path(file.name).stem, total=total, completed=file.tell())
         while chunk := response.read(_CHUNK_BYTES):
             file.write(chunk)
             progress.advance(task, len(chunk))
-        end = file.tell()
-    if total is not None and end < total:
-        raise ConnectionError(f"the connection closed after {end:,} of {total:,} bytes")
+    if total is not None and file.tell() < total:
+        raise ConnectionError(f"the connection closed after {file.tell():,} of {total:,} bytes")

@@ -182,7 +182,7 @@ def published_sets(network: str) -> list[WeightSet]:
         ValueError: no network has this name.
     """
     known = card(network).name
-    return [row for row in _ROWS if row.network == known]
+    return [row for row in WEIGHT_SETS.values() if row.network == known]
 
 
 def suffix(path: Path) -> str | None:

@@ -9,7 +9,7 @@ import importlib
 import logging
 import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -50,10 +50,10 @@ def load(model: keras.Model, name: str, weights: str | os.PathLike[str]) -> None
     """
     found = find(name, weights)
     path = fetch(found.url, found.digest, cache_folder()) if isinstance(found, WeightSet) else found
-    read, assign = _FORMATS[suffix(path)]
-    state = _read(path, read)
+    state = read_state(path)
     classes = _classes(model)
     published = next((len(state[key]) for key in _HEAD_BIASES if key in state), None)
+    _, assign = _FORMATS[suffix(path)]
     assign(model, name, state, head=classes is not None and classes == published)
     if classes not in (None, published):
         logger.warning(
@@ -70,7 +70,16 @@ def _classes(model: keras.Model) -> int | None:
     return next((layer.units for layer in model.layers if layer.name == "logits"), None)
 
 
-def _read(path: Path, read: Callable[[Path], State]) -> State:
+def read_state(path: Path) -> State:
+    """The arrays of a weights file by name, in the names of the program that wrote it.
+
+    Those of torchvision and timm are theirs; those of keras.applications are `layer/variable`;
+    ours are `layer/index`, in the order of the layer's weights.
+
+    Raises:
+        ValueError: there is no such file, or it cannot be read as what its suffix says.
+    """
+    read, _ = _FORMATS[suffix(path)]
     if not path.is_file():
         raise ValueError(f"no file at {path}")
     try:
