@@ -94,7 +94,7 @@ def _keras(
         f"{_KERAS}{path}_weights_tf_dim_ordering_tf_kernels.h5",
         f"md5:{md5}",
         spec,
-        Published(top1, top5, "keras.io/api/applications, single centre crop"),
+        Published(top1, top5, "keras.applications, single centre crop"),
     )
 
 
