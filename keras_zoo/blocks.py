@@ -239,4 +239,4 @@ def dense_relu(x: KerasTensor, units: int, *, name: str) -> KerasTensor:
 
 def without_aux_heads(model: keras.Model) -> keras.Model:
     """The network alone, sharing its weights, from one built with auxiliary heads for training."""
-    return keras.Model(model.inputs, model.output["logits"], name=model.name)
+    return keras.Model(model.input, model.output["logits"], name=model.name)

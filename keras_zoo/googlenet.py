@@ -132,7 +132,7 @@ def with_aux_heads(model: keras.Model) -> keras.Model:
     for name, module in AUX_SOURCES.items():
         features = model.get_layer(module).output
         outputs[name] = _aux_head(features, model.name, model.output.shape[-1], name)
-    return keras.Model(model.inputs, outputs, name=model.name)
+    return keras.Model(model.input, outputs, name=model.name)
 
 
 def _aux_head(x: KerasTensor, network: str, num_classes: int, name: str) -> KerasTensor:

@@ -175,4 +175,4 @@ def with_aux_heads(model: keras.Model) -> keras.Model:
     x = unit(x, 768, 5, padding="valid", name="aux1_conv2")
     x = layers.GlobalAveragePooling2D(name="aux1_global_pool")(x)
     x = layers.Dense(model.output.shape[-1], dtype="float32", name="aux1_logits")(x)
-    return keras.Model(model.inputs, {"logits": model.output, "aux1": x}, name=model.name)
+    return keras.Model(model.input, {"logits": model.output, "aux1": x}, name=model.name)

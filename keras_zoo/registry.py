@@ -267,10 +267,10 @@ CARDS: dict[str, Card] = {
             input=InputSpec(),
             parameters=6_998_552,
             gmacs=1.583,
-            min_size_px=15,
+            min_size_px=31,
             dropout=0.4,
             published=Published(68.7, 88.9, _CAFFE.format("bvlc_googlenet")),
-            aux_heads=AuxHeads("keras_zoo.googlenet:with_aux_heads", 13_378_280, 63),
+            aux_heads=AuxHeads("keras_zoo.googlenet:with_aux_heads", 13_378_280, 79),
         ),
         Card(
             name="googlenet_bn",
