@@ -105,7 +105,7 @@ def _blueprint(name: str):
     """The network without the time and memory that its weights take: they have no values."""
     import keras
 
-    with keras.StatelessScope():
+    with keras.StatelessScope(initialize_variables=False):
         return build(name)
 
 

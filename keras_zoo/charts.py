@@ -64,9 +64,13 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def timeline(cards: Sequence[Card]) -> Figure:
-    """Published top-1 accuracy over the year of the paper, and the best of the zoo so far."""
-    figure, axes = _axes("The zoo in time", "top-1 of ImageNet, %, as published", cards)
+    """Published top-1 accuracy over the year of the paper, and the best so far.
+
+    Raises:
+        ValueError: none of the cards has a published accuracy; those that have none are left out.
+    """
     rows = sorted(_published(cards), key=lambda card: (card.paper.year, card.published.top1))
+    figure, axes = _axes("The zoo in time", rows)
     best = -math.inf
     for year, group in groupby(rows, key=lambda card: card.paper.year):
         of_year = list(group)
@@ -87,9 +91,13 @@ def timeline(cards: Sequence[Card]) -> Figure:
 
 
 def quadrant(cards: Sequence[Card]) -> Figure:
-    """Published top-1 accuracy against compute; the area of a bubble is the parameters."""
-    figure, axes = _axes("Accuracy against compute", "top-1 of ImageNet, %, as published", cards)
+    """Published top-1 accuracy against compute; the area of a bubble is the parameters.
+
+    Raises:
+        ValueError: as `timeline`.
+    """
     rows = _published(cards)
+    figure, axes = _axes("Accuracy against compute", rows)
     axes.set_xscale("log")
     axes.set_xlabel("GMACs for one image (logarithmic); area of a bubble: parameters", color=_FAINT)
     for axis_format in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
@@ -109,28 +117,23 @@ def quadrant(cards: Sequence[Card]) -> Figure:
 
 
 def _published(cards: Sequence[Card]) -> list[Card]:
-    """Those whose accuracy is published.
-
-    Raises:
-        ValueError: there is none.
-    """
     rows = [card for card in cards if card.published]
     if not rows:
         raise ValueError("nothing to draw: no published accuracy for any of these networks")
     return rows
 
 
-def _axes(title: str, subtitle: str, cards: Sequence[Card]) -> tuple[Figure, Axes]:
+def _axes(title: str, cards: Sequence[Card]) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(12, 7), facecolor="white")
     axes = figure.add_axes((0.06, 0.09, 0.92, 0.78))
     figure.text(0.06, 0.945, title, size=18, weight="bold", color=_INK)
-    figure.text(0.06, 0.905, subtitle, size=10.5, color=_FAINT)
+    figure.text(0.06, 0.905, "top-1 of ImageNet, %, as published", size=10.5, color=_FAINT)
     axes.grid(color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(_FAINT)
     axes.tick_params(which="both", length=0, labelcolor=_FAINT)
-    families = dict.fromkeys(card.family for card in cards if card.published)
+    families = dict.fromkeys(card.family for card in cards)
     for family in families:
         axes.plot([], [], "o", color=_FAMILY_COLORS[family], markersize=7, label=family)
     axes.legend(

@@ -26,7 +26,7 @@ State = Mapping[str, np.ndarray]
 logger = logging.getLogger(__name__)
 
 # What the classifier's bias is called: by torchvision and timm, by keras.applications, by us.
-_HEAD_BIASES = ("fc.bias", "classifier.6.bias", "predictions/bias", "logits/1")
+_HEAD_BIASES = ("fc.bias", "classifier.6.bias", "predictions/bias", "probs/bias", "logits/1")
 
 # Layers that a smaller build of the same network leaves out: auxiliary heads, the classifier.
 _OPTIONAL_LAYERS = ("aux", "fc", "logits")
@@ -139,21 +139,17 @@ def _read_weights(path: Path) -> State:
 def _read_legacy(path: Path) -> State:
     """A weights file of Keras 1 or 2, as `layer/variable` with today's variable names.
 
-    Such files know variables by their order and name them in several ways; they name the
-    classifier in several ways, too, and keras.applications calls it `predictions` today.
+    Such files hold the variables of a layer in its order, and name them in several ways.
     """
     with h5py.File(path) as file:
         layers = {
             layer: [_inside(_inside(file, layer), weight)[()] for weight in _names(file, layer)]
             for layer in map(_text, file.attrs["layer_names"])
         }
-    layers = {layer: arrays for layer, arrays in layers.items() if arrays}
-    last = list(layers)[-1]
-    if layers[last][0].ndim == 2:
-        layers["predictions"] = layers.pop(last)
     return {
         f"{layer}/{variable}": array
         for layer, arrays in layers.items()
+        if arrays
         for variable, array in zip(_variables(arrays), arrays, strict=True)
     }
 
@@ -194,7 +190,7 @@ def _load_own_state(model: keras.Model, name: str, state: State, *, head: bool =
         f"{layer.name}/{index}": variable
         for layer in model.layers
         for index, variable in enumerate(layer.weights)
-        if head or layer.name != "logits"
+        if head or not layer.name.endswith("logits")
     }
     missing = [key for key in variables if key not in state]
     unknown = [

@@ -245,8 +245,7 @@ def test_a_torchvision_set_is_what_torchvision_publishes(torchvision):
 
 @pytest.mark.peers
 def test_the_timm_set_is_what_timm_publishes(torchvision):
-    timm = pytest.importorskip("timm")
-    theirs = timm.get_pretrained_cfg("seresnet50.ra2_in1k")
+    theirs = pytest.importorskip("timm").get_pretrained_cfg("seresnet50.ra2_in1k")
     row = WEIGHT_SETS["seresnet50", "imagenet"]
     assert row.url.rpartition("/releases/")[2] == theirs.url.rpartition("/releases/")[2]
     assert row.input.size_px == theirs.input_size[-1]
@@ -459,9 +458,26 @@ def test_legacy_files_are_read_by_order_not_by_the_names_they_used(tmp_path):
         "bn_without_scale/beta",
         "bn_without_scale/moving_mean",
         "bn_without_scale/moving_variance",
-        "predictions/kernel",
-        "predictions/bias",
+        "probs/kernel",
+        "probs/bias",
     ]
+
+
+def test_a_file_of_keras_applications_is_loaded(tmp_path, caplog):
+    peer = keras.applications.ResNet50(weights=None, classes=10, classifier_activation=None)
+    path = tmp_path / "resnet50.h5"
+    layers = {
+        layer.name: {
+            f"{layer.name}/{variable.name}:0": keras.ops.convert_to_numpy(variable)
+            for variable in layer.weights
+        }
+        for layer in peer.layers
+    }
+    _write_legacy(path, layers)
+    model = build("resnet50_v1", num_classes=10, weights=path)
+    image = np.random.default_rng(0).normal(size=(1, 224, 224, 3)).astype("float32")
+    np.testing.assert_allclose(model(image), peer(image), rtol=1e-4, atol=1e-5)
+    assert not caplog.records
 
 
 @pytest.fixture
@@ -471,12 +487,7 @@ def torch():
 
 @pytest.fixture
 def torchvision(torch):
-    """torchvision beside a CPU torch, which lacks two operators that it registers shapes for."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, name):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return pytest.importorskip("torchvision")
+    return pytest.importorskip("torch_peers", exc_type=ImportError).torchvision
 
 
 @pytest.mark.peers
