@@ -1,5 +1,7 @@
 """`python -m keras_zoo`: what is in the zoo. Imports a framework only for layers and drawings."""
 
+from __future__ import annotations
+
 import argparse
 import ast
 import dataclasses
@@ -8,11 +10,16 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from keras_zoo.input_spec import InputSpec
 from keras_zoo.registry import CARDS, Card, Published, build, card
 from keras_zoo.weight_sets import published_sets
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_zoo.macs import LayerRow
 
 
 def _docstring(row: Card) -> str:
@@ -75,33 +82,40 @@ def _accuracy(published: Published) -> str:
     return f"top-1 {published.top1}%, top-5 {published.top5}% ({published.source})"
 
 
+def _facts(row: Card) -> str:
+    """The card and its weights, a fact a line."""
+    facts = [
+        ("network", row.name),
+        (
+            "paper",
+            f'{row.paper.authors}, "{row.paper.title}", {row.paper.venue} ({row.paper.year})',
+        ),
+        ("input", _pixels(row.input)),
+        ("smallest input", f"{row.min_size_px} px"),
+        ("parameters", f"{row.parameters:,} (trainable, {row.num_classes} classes)"),
+        ("GMACs", f"{row.gmacs} at {row.input.size_px} px"),
+    ]
+    if row.published:
+        facts.append(("published", _accuracy(row.published)))
+    for weights in published_sets(row.name):
+        facts += [
+            ("weights", weights.name),
+            ("  file", weights.url),
+            ("  input", _pixels(weights.input)),
+            ("  published", _accuracy(weights.published)),
+        ]
+    return "\n".join(f"{name:<16}{value}" for name, value in facts)
+
+
 def _show(args: argparse.Namespace) -> str:
     row = card(args.name)
-    layers = _layers(row.name) if args.layers else []
     if args.json:
-        extra = {"layers": list(map(dataclasses.asdict, layers))} if args.layers else {}
-        return json.dumps({**_record(row), **extra}, indent=2)
-    facts = {
-        "network": row.name,
-        "paper": f'{row.paper.authors}, "{row.paper.title}", {row.paper.venue} ({row.paper.year})',
-        "input": _pixels(row.input),
-        "smallest input": f"{row.min_size_px} px",
-        "parameters": f"{row.parameters:,} (trainable, {row.num_classes} classes)",
-        "GMACs": f"{row.gmacs} at {row.input.size_px} px",
-    }
-    if row.published:
-        facts["published"] = _accuracy(row.published)
-    lines = [f"{key:<16}{value}" for key, value in facts.items()]
-    for weights in published_sets(row.name):
-        lines += [f"\nweights={weights.name!r}", f"{'  file':<16}{weights.url}"]
-        lines += [f"{'  input':<16}{_pixels(weights.input)}"]
-        lines += [f"{'  published':<16}{_accuracy(weights.published)}"]
-    closing = _layer_table(layers) if args.layers else _docstring(row)
+        return json.dumps(_record(row), indent=2)
     hint = f"layer by layer: python -m keras_zoo show {row.name} --layers"
-    return "\n".join([*lines, "", closing, *([] if args.layers else ["", hint])])
+    return f"{_facts(row)}\n\n{_docstring(row)}\n\n{hint}"
 
 
-def _blueprint(name: str):
+def _blueprint(name: str) -> keras.Model:
     """The network without the time and memory that its weights take: they have no values."""
     import keras
 
@@ -109,24 +123,34 @@ def _blueprint(name: str):
         return build(name)
 
 
-def _layers(name: str) -> list:
+def _show_layers(args: argparse.Namespace) -> str:
+    row = card(args.name)
     from keras_zoo import macs
 
-    return macs.rows(_blueprint(name))
+    layers = macs.rows(_blueprint(row.name))
+    if args.json:
+        records = [dataclasses.asdict(layer) for layer in layers]
+        return json.dumps({**_record(row), "layers": records}, indent=2)
+    return f"{_facts(row)}\n\n{_layer_table(layers)}"
 
 
-def _layer_table(layers: Sequence) -> str:
+def _layer_table(layers: Sequence[LayerRow]) -> str:
+    total = dataclasses.replace(
+        layers[-1],
+        name="total",
+        type="",
+        output_shape=(),
+        parameters=sum(layer.parameters for layer in layers),
+        macs=sum(layer.macs for layer in layers),
+    )
     width = max(len(layer.name) for layer in layers) + 2
     lines = [f"{'layer':<{width}}{'type':<28}{'output':<18}{'parameters':>12}{'MACs':>16}"]
-    for layer in layers:
+    for layer in (*layers, total):
         shape = " x ".join(map(str, layer.output_shape))
         lines.append(
             f"{layer.name:<{width}}{layer.type:<28}{shape:<18}"
             f"{layer.parameters:>12,}{layer.macs:>16,}"
         )
-    parameters = sum(layer.parameters for layer in layers)
-    total = sum(layer.macs for layer in layers)
-    lines.append(f"{'total':<{width}}{'':<28}{'':<18}{parameters:>12,}{total:>16,}")
     return "\n".join(lines)
 
 
@@ -177,7 +201,13 @@ def _parser() -> argparse.ArgumentParser:
     lister.add_argument("--year", type=int, help="only those of one year")
     shower = commands.add_parser("show", help="one network's card, deviations and weights")
     shower.add_argument("name", metavar="NAME")
-    shower.add_argument("--layers", action="store_true", help="its layers instead (builds it)")
+    shower.add_argument(
+        "--layers",
+        dest="answer",
+        action="store_const",
+        const=_show_layers,
+        help="its layers, too (builds it)",
+    )
     plotter = commands.add_parser("plot", help="draw one network's architecture (builds it)")
     plotter.add_argument("name", metavar="NAME")
     timeline = commands.add_parser("timeline", help="all networks by year, as a table or a chart")

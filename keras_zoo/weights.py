@@ -52,16 +52,16 @@ def load(model: keras.Model, name: str, weights: str | os.PathLike[str]) -> None
     path = fetch(found.url, found.digest, cache_folder()) if isinstance(found, WeightSet) else found
     state = read_state(path)
     classes = _classes(model)
-    published = next((len(state[key]) for key in _HEAD_BIASES if key in state), None)
+    stored = next((len(state[key]) for key in _HEAD_BIASES if key in state), None)
     _, assign = _FORMATS[suffix(path)]
-    assign(model, name, state, head=classes is not None and classes == published)
-    if classes not in (None, published):
+    assign(model, name, state, head=classes is not None and classes == stored)
+    if classes not in (None, stored):
         logger.warning(
             "%s: the classifier of %d classes is fresh (%s has %s); all else is loaded",
             name,
             classes,
             path.name,
-            published or "none",
+            stored or "none",
         )
 
 

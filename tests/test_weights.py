@@ -1,6 +1,7 @@
 """Published weights: fetched whole or not at all, loaded into the right network or not at all."""
 
 import hashlib
+import importlib
 import inspect
 import logging
 import os
@@ -305,6 +306,28 @@ def test_our_files_come_back_bit_by_bit(saved, caplog):
     assert not caplog.records
 
 
+@pytest.mark.parametrize(("name", "px"), [("alexnet", 67), ("inception_v3", 75)])
+def test_networks_with_layers_of_our_own_come_back_from_a_keras_file(tmp_path, name, px):
+    options = {"num_classes": 5, "input_shape": (px, px, 3)}
+    model = _randomised(name, **options)
+    model.save(tmp_path / "model.keras")
+    _same_weights(model, build(name, **options, weights=tmp_path / "model.keras"))
+
+
+def test_auxiliary_heads_are_loaded_where_they_are_wanted(tmp_path, caplog):
+    path = tmp_path / "model.weights.h5"
+    options = {"num_classes": 5, "input_shape": (96, 96, 3)}
+    trained = _randomised("googlenet", aux_heads=True, **options)
+    trained.save_weights(path)
+    _same_weights(trained, build("googlenet", aux_heads=True, **options, weights=path))
+    for layer in build("googlenet", **options, weights=path).layers:
+        assert all(map(np.array_equal, layer.get_weights(), trained.get_layer(layer.name).weights))
+    assert not caplog.records
+    options["num_classes"] = 6
+    other = build("googlenet", aux_heads=True, **options, weights=path)
+    _same_weights(trained, other, but=("logits", "aux1_logits", "aux2_logits"))
+
+
 def test_another_number_of_classes_leaves_the_head_fresh_and_says_so(saved, caplog):
     model, path = saved
     other = build("simple_cnn", num_classes=7, weights=path)
@@ -503,6 +526,27 @@ def test_a_state_dict_of_torchvision_is_loaded(torchvision, torch, tmp_path, fil
     np.testing.assert_array_equal(
         model.get_layer("logits").kernel, peer.fc.weight.detach().numpy().T
     )
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", ["alexnet_owt", "googlenet_bn", "inception_v3", "seresnet50"])
+def test_a_published_file_and_its_spec_make_the_publishers_logits_of_the_same_pixels(
+    torchvision, torch, tmp_path, name
+):
+    torch_peers = importlib.import_module("torch_peers")
+    peer = torch_peers.peer(name, 127)
+    peer.transform_input = True
+    path = tmp_path / WEIGHT_SETS[name, "imagenet"].file
+    torch.save(peer.state_dict(), path)
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 127, 127, 3))
+    theirs = (pixels / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+    with torch.no_grad():
+        theirs = peer(torch.from_numpy(theirs.transpose(0, 3, 1, 2)).float()).numpy()
+    spec = input_spec(name, path)
+    model = build(name, num_classes=10, input_shape=(127, 127, 3), weights=path)
+    ours = np.asarray(model((pixels - spec.mean) / spec.std))
+    assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
+    assert np.ptp(theirs) > 1e-3 * np.abs(theirs).max()
 
 
 @pytest.mark.peers
