@@ -239,6 +239,9 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         print(args.answer(args))
+    except ModuleNotFoundError as error:
+        print(f"{error}; pip install {error.name}", file=sys.stderr)
+        return 2
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

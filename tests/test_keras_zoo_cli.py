@@ -131,6 +131,13 @@ def test_plot_writes_the_file_and_nothing_else(capsys, tmp_path, file):
     assert [path.name for path in tmp_path.iterdir()] == [file]
 
 
+def test_without_matplotlib_a_chart_says_what_to_install(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "keras_zoo.charts", raising=False)
+    monkeypatch.delattr("keras_zoo.charts", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert "pip install matplotlib" in _refusal(capsys, "timeline", "--out", "a.svg")
+
+
 @pytest.mark.parametrize(
     ("argv", "parts"),
     [
