@@ -1,4 +1,6 @@
-"""`python -m keras_zoo`: what is in the zoo. Answers without importing a framework."""
+"""`python -m keras_zoo`: what is in the zoo. Imports a framework only for layers and drawings."""
+
+from __future__ import annotations
 
 import argparse
 import ast
@@ -6,67 +8,243 @@ import dataclasses
 import importlib.util
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
-from keras_zoo.registry import CARDS, Card, card
+from keras_zoo.input_spec import InputSpec
+from keras_zoo.registry import CARDS, Card, Published, build, card
+from keras_zoo.weight_sets import published_sets
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_zoo.macs import LayerRow
 
 
-def _source(row: Card) -> str:
+def _docstring(row: Card) -> str:
     """The docstring of the module that builds the network, read without importing it."""
     spec = importlib.util.find_spec(row.builder.partition(":")[0])
     return ast.get_docstring(ast.parse(Path(spec.origin).read_text())) or ""
 
 
-def _list(as_json: bool) -> str:
-    if as_json:
-        return json.dumps([dataclasses.asdict(row) for row in CARDS.values()], indent=2)
-    lines = [f"{'network':<14}{'year':>6}{'input':>7}{'parameters':>14}{'GMACs':>8}{'top-1':>8}"]
-    for row in CARDS.values():
+def _record(row: Card) -> dict:
+    """The card for a program to read, with its family and its weights."""
+    sets = [dataclasses.asdict(weights) for weights in published_sets(row.name)]
+    return {**dataclasses.asdict(row), "family": row.family, "weights": sets}
+
+
+def _table(rows: Sequence[Card]) -> str:
+    """Cards one a line, by what the papers are compared by."""
+    lines = [
+        f"{'network':<18}{'year':>4}{'input':>7}{'parameters':>14}{'GMACs':>9}{'top-1':>8}  weights"
+    ]
+    for row in rows:
         top1 = f"{row.published.top1:.1f}" if row.published else "-"
+        sets = ", ".join(weights.name for weights in published_sets(row.name)) or "-"
         lines.append(
-            f"{row.name:<14}{row.paper.year:>6}{row.input.size_px:>7}{row.parameters:>14,}"
-            f"{row.gmacs:>8.2f}{top1:>8}"
+            f"{row.name:<18}{row.paper.year:>4}{row.input.size_px:>7}{row.parameters:>14,}"
+            f"{row.gmacs:>9.3f}{top1:>8}  {sets}"
         )
-    lines.append("top-1: published, single crop, in per cent; python -m keras_zoo show NAME")
     return "\n".join(lines)
 
 
-def _show(name: str, as_json: bool) -> str:
-    row = card(name)
+def _answer(rows: Sequence[Card], as_json: bool, closing: str) -> str:
     if as_json:
-        return json.dumps(dataclasses.asdict(row), indent=2)
-    facts = {
-        "network": row.name,
-        "paper": f'{row.paper.authors}, "{row.paper.title}", {row.paper.venue} ({row.paper.year})',
-        "input": row.input,
-        "smallest input": f"{row.min_size_px} px",
-        "parameters": f"{row.parameters:,} (trainable, {row.num_classes} classes)",
-        "GMACs": f"{row.gmacs} at {row.input.size_px} px",
-    }
+        return json.dumps([_record(row) for row in rows], indent=2)
+    return f"{_table(rows)}\n{closing}"
+
+
+def _list(args: argparse.Namespace) -> str:
+    rows = list(CARDS.values())
+    for asked, name, of_card in (
+        (args.family, "family", lambda row: row.family),
+        (args.year, "year", lambda row: row.paper.year),
+    ):
+        if asked is not None:
+            known = sorted({of_card(row) for row in rows})
+            if asked not in known:
+                raise ValueError(f"no {name} {asked}; one of {', '.join(map(str, known))}")
+            rows = [row for row in rows if of_card(row) == asked]
+    closing = "top-1: published, in per cent; python -m keras_zoo show NAME"
+    return _answer(rows, args.json, closing)
+
+
+def _pixels(spec: InputSpec) -> str:
+    """An input spec as a sentence."""
+    return (
+        f"short side {spec.resize_px} px ({spec.interpolation}), centre crop {spec.size_px} px, "
+        f"({spec.channels} - {spec.mean}) / {spec.std}"
+    )
+
+
+def _accuracy(published: Published) -> str:
+    return f"top-1 {published.top1}%, top-5 {published.top5}% ({published.source})"
+
+
+def _facts(row: Card) -> str:
+    """The card and its weights, a fact a line."""
+    facts = [
+        ("network", row.name),
+        (
+            "paper",
+            f'{row.paper.authors}, "{row.paper.title}", {row.paper.venue} ({row.paper.year})',
+        ),
+        ("input", _pixels(row.input)),
+        ("smallest input", f"{row.min_size_px} px"),
+        ("parameters", f"{row.parameters:,} (trainable, {row.num_classes} classes)"),
+        ("GMACs", f"{row.gmacs} at {row.input.size_px} px"),
+    ]
     if row.published:
-        facts["published"] = (
-            f"top-1 {row.published.top1}%, top-5 {row.published.top5}% ({row.published.source})"
+        facts.append(("published", _accuracy(row.published)))
+    for weights in published_sets(row.name):
+        facts += [
+            ("weights", weights.name),
+            ("  file", weights.url),
+            ("  input", _pixels(weights.input)),
+            ("  published", _accuracy(weights.published)),
+        ]
+    return "\n".join(f"{name:<16}{value}" for name, value in facts)
+
+
+def _show(args: argparse.Namespace) -> str:
+    row = card(args.name)
+    if args.json:
+        return json.dumps(_record(row), indent=2)
+    hint = f"layer by layer: python -m keras_zoo show {row.name} --layers"
+    return f"{_facts(row)}\n\n{_docstring(row)}\n\n{hint}"
+
+
+def _blueprint(name: str) -> keras.Model:
+    """The network without the time and memory that its weights take: they have no values."""
+    import keras
+
+    with keras.StatelessScope(initialize_variables=False):
+        return build(name)
+
+
+def _show_layers(args: argparse.Namespace) -> str:
+    row = card(args.name)
+    from keras_zoo import macs
+
+    layers = macs.rows(_blueprint(row.name))
+    if args.json:
+        records = [dataclasses.asdict(layer) for layer in layers]
+        return json.dumps({**_record(row), "layers": records}, indent=2)
+    return f"{_facts(row)}\n\n{_layer_table(layers)}"
+
+
+def _layer_table(layers: Sequence[LayerRow]) -> str:
+    total = dataclasses.replace(
+        layers[-1],
+        name="total",
+        type="",
+        output_shape=(),
+        parameters=sum(layer.parameters for layer in layers),
+        macs=sum(layer.macs for layer in layers),
+    )
+    width = max(len(layer.name) for layer in layers) + 2
+    lines = [f"{'layer':<{width}}{'type':<28}{'output':<18}{'parameters':>12}{'MACs':>16}"]
+    for layer in (*layers, total):
+        shape = " x ".join(map(str, layer.output_shape))
+        lines.append(
+            f"{layer.name:<{width}}{layer.type:<28}{shape:<18}"
+            f"{layer.parameters:>12,}{layer.macs:>16,}"
         )
-    lines = [f"{key:<16}{value}" for key, value in facts.items()]
-    return "\n".join([*lines, "", _source(row)])
+    return "\n".join(lines)
+
+
+def _plot(args: argparse.Namespace) -> str:
+    row = card(args.name)
+    from keras_zoo import charts
+
+    charts.check_path(args.out)
+    from keras_zoo import drawing, structure
+
+    chain = structure.chain(_blueprint(row.name))
+    charts.save(drawing.architecture(chain, row), args.out)
+    return f"{row.name} is drawn in {args.out}"
+
+
+def _timeline(args: argparse.Namespace) -> str:
+    rows = sorted(CARDS.values(), key=lambda row: row.paper.year)
+    return _answer(rows, args.json, _chart("timeline", rows, args.out))
+
+
+def _compare(args: argparse.Namespace) -> str:
+    rows = [card(name) for name in args.names]
+    return _answer(rows, args.json, _chart("quadrant", rows, args.out))
+
+
+def _chart(kind: str, rows: Sequence[Card], out: Path | None) -> str:
+    """Draws the cards, where a file is asked for, and says where they are drawn or how."""
+    if out is None:
+        return "top-1: published, in per cent; with --out FILE.svg as a chart"
+    from keras_zoo import charts
+
+    charts.save(getattr(charts, kind)(rows), out)
+    return f"top-1: published, in per cent; drawn in {out}"
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m keras_zoo", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    lister = commands.add_parser("list", help="all networks, one a line")
+    lister.add_argument("--family", help="only those of one family, such as vgg")
+    lister.add_argument("--year", type=int, help="only those of one year")
+    shower = commands.add_parser("show", help="one network's card, deviations and weights")
+    shower.add_argument("name", metavar="NAME")
+    shower.add_argument(
+        "--layers",
+        dest="answer",
+        action="store_const",
+        const=_show_layers,
+        help="its layers, too (builds it)",
+    )
+    plotter = commands.add_parser("plot", help="draw one network's architecture (builds it)")
+    plotter.add_argument("name", metavar="NAME")
+    timeline = commands.add_parser("timeline", help="all networks by year, as a table or a chart")
+    comparer = commands.add_parser("compare", help="networks side by side, as a table or a chart")
+    comparer.add_argument("names", nargs="+", metavar="NAME")
+    for command in (lister, shower, timeline, comparer):
+        command.add_argument("--json", action="store_true", help="for a program to read")
+    for command in (plotter, timeline, comparer):
+        command.add_argument(
+            "--out",
+            type=Path,
+            required=command is plotter,
+            metavar="FILE.svg|png",
+            help="draw it there",
+        )
+    for command, answer in (
+        (lister, _list),
+        (shower, _show),
+        (plotter, _plot),
+        (timeline, _timeline),
+        (comparer, _compare),
+    ):
+        command.set_defaults(answer=answer)
+    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parses `argv`, prints the answer and gives the exit status: 0, or 2 for an unknown name."""
-    parser = argparse.ArgumentParser(prog="python -m keras_zoo", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    lister = commands.add_parser("list", help="all networks, one a line")
-    shower = commands.add_parser("show", help="one network's card and its deviations")
-    shower.add_argument("name")
-    for command in (lister, shower):
-        command.add_argument("--json", action="store_true", help="for a program to read")
-    args = parser.parse_args(argv)
+    """Parses `argv`, prints the answer and gives the exit status: 0, or 2 for a bad argument."""
+    args = _parser().parse_args(argv)
     try:
-        answer = _list(args.json) if args.command == "list" else _show(args.name, args.json)
-    except ValueError as error:
+        print(args.answer(args))
+    except ModuleNotFoundError as error:
+        print(f"{error}; pip install {error.name}", file=sys.stderr)
+        return 2
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(answer)
     return 0
 
 

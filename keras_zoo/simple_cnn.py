@@ -10,7 +10,7 @@ Deviations: none; there is no paper to deviate from.
 import keras
 from keras import layers
 
-from keras_zoo.blocks import classifier, conv_relu
+from keras_zoo.blocks import classifier, conv_relu, dense_relu
 
 FILTERS = (32, 64)
 
@@ -29,10 +29,10 @@ def simple_cnn(
     """
     inputs = x = keras.Input(input_shape, name="image")
     for stage, filters in enumerate(FILTERS, start=1):
-        x = conv_relu(x, filters, 3, name=f"stage{stage}")
+        x = conv_relu(x, filters, 3, padding="valid", name=f"stage{stage}")
         x = layers.MaxPooling2D(2, name=f"stage{stage}_pool")(x)
     if include_top:
         x = layers.Flatten(name="flatten")(x)
-        x = layers.Dense(128, activation="relu", kernel_initializer="he_normal", name="fc1")(x)
+        x = dense_relu(x, 128, name="fc1")
         x = classifier(x, num_classes, dropout)
     return keras.Model(inputs, x, name=name)
