@@ -163,7 +163,13 @@ def keras_state(peer: keras.Model) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("name", KERAS_PEERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if "101" in name or "152" in name else [])
+        for name in KERAS_PEERS
+    ],
+)
 def test_every_layer_equals_the_keras_peers(name):
     px = 107 if name == "inception_v3" else 64
     peer = keras_peer(name, px)
