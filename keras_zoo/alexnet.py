@@ -22,16 +22,16 @@ Deviations of `alexnet_owt`, all of them torchvision's too, whose weights it tak
 import keras
 from keras import KerasTensor, layers
 
-from keras_zoo.blocks import LocalResponseNormalization, conv_relu, dense_classifier
+from keras_zoo.blocks import conv_relu, dense_classifier, lrn
 
 
 def two_towers(x: KerasTensor) -> KerasTensor:
     """The convolutions of 2012: `(227, 227, 3) -> (6, 6, 256)`."""
     x = conv_relu(x, 96, 11, stride=4, padding="valid", name="conv1")
-    x = LocalResponseNormalization(name="conv1_lrn")(x)
+    x = lrn(x, name="conv1_lrn")
     x = layers.MaxPooling2D(3, strides=2, name="conv1_pool")(x)
     x = conv_relu(x, 256, 5, groups=2, name="conv2")
-    x = LocalResponseNormalization(name="conv2_lrn")(x)
+    x = lrn(x, name="conv2_lrn")
     x = layers.MaxPooling2D(3, strides=2, name="conv2_pool")(x)
     x = conv_relu(x, 384, 3, name="conv3")
     x = conv_relu(x, 384, 3, groups=2, name="conv4")

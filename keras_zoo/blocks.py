@@ -4,10 +4,14 @@ Every function takes a Keras tensor (channels last) and gives one; `name` is the
 layers it makes, and checkpoints depend on it. Shapes leave the batch out.
 """
 
+from collections.abc import Callable
+
 import keras
 from keras import KerasTensor, layers, ops
 
 KernelSize = int | tuple[int, int]
+# A convolution and what a family puts behind it, called as `conv_relu` and its siblings are.
+Unit = Callable[..., KerasTensor]
 
 
 @keras.saving.register_keras_serializable("keras_zoo")
@@ -197,6 +201,11 @@ def ceil_max_pool(x: KerasTensor, pool_px: int, *, name: str) -> KerasTensor:
     overhang = tuple((0, (pool_px - size_px) % 2) for size_px in x.shape[1:3])
     x = layers.ZeroPadding2D(overhang, name=f"{name}_pad")(x)
     return layers.MaxPooling2D(pool_px, strides=2, name=name)(x)
+
+
+def lrn(x: KerasTensor, *, name: str) -> KerasTensor:
+    """Local response normalisation with the constants of 2012: `(H, W, C) -> (H, W, C)`."""
+    return LocalResponseNormalization(name=name)(x)
 
 
 def concat(branches: list[KerasTensor], name: str) -> KerasTensor:

@@ -78,7 +78,14 @@ def _find(counterparts: Mapping[str, Counterpart], name: str, library: str) -> C
     return counterparts[name]
 
 
-def _load(model, counterpart, state, head, key_of, array_of) -> None:
+def _load(
+    model: keras.Model,
+    counterpart: Counterpart,
+    state: Mapping[str, np.ndarray],
+    head: bool,
+    key_of: Callable[[str, str], str],
+    array_of: Callable[[keras.Model, layers.Layer, np.ndarray], np.ndarray],
+) -> None:
     names = counterpart.layer_names(model)
     assignments, fresh, missing = [], set(), []
     for layer in model.layers:

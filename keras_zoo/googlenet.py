@@ -18,18 +18,21 @@ Deviations of `googlenet_bn`, all of them torchvision's too:
 - Its input is scaled to [-1, 1], as the weights were trained.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import keras
 from keras import KerasTensor, layers
 
 from keras_zoo.blocks import (
-    LocalResponseNormalization,
+    Unit,
     ceil_max_pool,
     concat,
     conv_bn_relu,
     conv_relu,
     dense_relu,
+    lrn,
     pooled_classifier,
 )
 
@@ -56,27 +59,62 @@ STAGES = (
 )
 
 
-def stem(x: KerasTensor, unit) -> KerasTensor:
-    """`(224, 224, 3) -> (28, 28, 192)`, batch-normalised."""
+@dataclass(frozen=True)
+class Variant:
+    """What tells the published network and its batch-normalised successor apart.
+
+    Args:
+        unit: every convolution, with what stands behind it.
+        normalise: response normalisation in the stem, or none.
+        wide_px: side of the kernels in the branch called 5x5.
+        last_pool_px: side of the pooling before the fifth stage.
+        aux_pool: pooling that an auxiliary head begins with, to 4x4 at the published size.
+    """
+
+    unit: Unit
+    normalise: Callable[..., KerasTensor]
+    wide_px: int
+    last_pool_px: int
+    aux_pool: Callable[..., layers.Layer]
+
+
+def unchanged(x: KerasTensor, *, name: str) -> KerasTensor:
+    """No response normalisation."""
+    return x
+
+
+NETWORKS = {
+    "googlenet": Variant(
+        unit=conv_relu,
+        normalise=lrn,
+        wide_px=5,
+        last_pool_px=3,
+        aux_pool=partial(layers.AveragePooling2D, 5, strides=3),
+    ),
+    "googlenet_bn": Variant(
+        unit=partial(conv_bn_relu, epsilon=1e-3),
+        normalise=unchanged,
+        wide_px=3,
+        last_pool_px=2,
+        aux_pool=partial(layers.AdaptiveAveragePooling2D, 4),
+    ),
+}
+
+
+def stem(x: KerasTensor, unit: Unit, normalise: Callable[..., KerasTensor]) -> KerasTensor:
+    """`(224, 224, 3) -> (28, 28, 192)`, in the order of Figure 3."""
     x = unit(x, 64, 7, stride=2, name="conv1")
     x = ceil_max_pool(x, 3, name="pool1")
+    x = normalise(x, name="pool1_lrn")
     x = unit(x, 64, 1, name="conv2_reduce")
     x = unit(x, 192, 3, name="conv2")
+    x = normalise(x, name="conv2_lrn")
     return ceil_max_pool(x, 3, name="pool2")
 
 
-def stem_with_lrn(x: KerasTensor, unit) -> KerasTensor:
-    """`(224, 224, 3) -> (28, 28, 192)`, with response normalisation as in Figure 3."""
-    x = unit(x, 64, 7, stride=2, name="conv1")
-    x = ceil_max_pool(x, 3, name="pool1")
-    x = LocalResponseNormalization(name="pool1_lrn")(x)
-    x = unit(x, 64, 1, name="conv2_reduce")
-    x = unit(x, 192, 3, name="conv2")
-    x = LocalResponseNormalization(name="conv2_lrn")(x)
-    return ceil_max_pool(x, 3, name="pool2")
-
-
-def inception(x: KerasTensor, unit, wide_px: int, filters: tuple, name: str) -> KerasTensor:
+def inception(
+    x: KerasTensor, unit: Unit, wide_px: int, filters: tuple[int, ...], name: str
+) -> KerasTensor:
     """Four branches side by side: `(H, W, C) -> (H, W, 1x1 + 3x3 + 5x5 + pool projection)`."""
     direct, reduce3, conv3, reduce5, conv5, projection = filters
     branch1 = unit(x, direct, 1, name=f"{name}_1x1")
@@ -87,14 +125,6 @@ def inception(x: KerasTensor, unit, wide_px: int, filters: tuple, name: str) -> 
     branch4 = layers.MaxPooling2D(3, strides=1, padding="same", name=f"{name}_pool")(x)
     branch4 = unit(branch4, projection, 1, name=f"{name}_projection")
     return concat([branch1, branch2, branch3, branch4], name)
-
-
-_conv_bn_relu = partial(conv_bn_relu, epsilon=1e-3)
-# Stem, convolution, side of the "5x5" branch, side of the last pooling, pooling of aux heads.
-NETWORKS = {
-    "googlenet": (stem_with_lrn, conv_relu, 5, 3, partial(layers.AveragePooling2D, 5, 3)),
-    "googlenet_bn": (stem, _conv_bn_relu, 3, 2, partial(layers.AdaptiveAveragePooling2D, 4)),
-}
 
 
 def googlenet(
@@ -109,14 +139,15 @@ def googlenet(
 
     Without the top: the last feature map, `(H/32, W/32, 1024)`.
     """
-    make_stem, unit, wide_px, last_pool_px, _ = NETWORKS[name]
+    variant = NETWORKS[name]
     inputs = keras.Input(input_shape, name="image")
-    x = make_stem(inputs, unit)
+    x = stem(inputs, variant.unit, variant.normalise)
     for stage, modules in enumerate(STAGES, start=3):
         for module, filters in modules.items():
-            x = inception(x, unit, wide_px, filters, module)
+            x = inception(x, variant.unit, variant.wide_px, filters, module)
         if stage < 5:
-            x = ceil_max_pool(x, 3 if stage == 3 else last_pool_px, name=f"pool{stage}")
+            side_px = 3 if stage == 3 else variant.last_pool_px
+            x = ceil_max_pool(x, side_px, name=f"pool{stage}")
     if include_top:
         x = pooled_classifier(x, num_classes, dropout)
     return keras.Model(inputs, x, name=name)
@@ -137,9 +168,9 @@ def with_aux_heads(model: keras.Model) -> keras.Model:
 
 def _aux_head(x: KerasTensor, network: str, num_classes: int, name: str) -> KerasTensor:
     """`(14, 14, C) -> (num_classes,)`, by way of a `(4, 4, 128)` feature map."""
-    _, unit, _, _, pooling = NETWORKS[network]
-    x = pooling(name=f"{name}_pool")(x)
-    x = unit(x, 128, 1, name=f"{name}_conv1")
+    variant = NETWORKS[network]
+    x = variant.aux_pool(name=f"{name}_pool")(x)
+    x = variant.unit(x, 128, 1, name=f"{name}_conv1")
     x = layers.Flatten(name=f"{name}_flatten")(x)
     x = dense_relu(x, 1024, name=f"{name}_fc1")
     x = layers.Dropout(AUX_DROPOUT, name=f"{name}_dropout")(x)

@@ -19,12 +19,13 @@ Deviations:
 - `seresnet50`: v1.5 and biases in both layers of the excitation, as timm publishes it.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import keras
 from keras import KerasTensor, layers
 
-from keras_zoo.blocks import conv, conv_bn, conv_bn_relu, conv_relu, pooled_classifier
+from keras_zoo.blocks import Unit, conv, conv_bn, conv_bn_relu, conv_relu, pooled_classifier
 
 
 def basic_block(x: KerasTensor, filters: int, stride: int, name: str) -> KerasTensor:
@@ -67,7 +68,9 @@ def squeeze_excite(x: KerasTensor, reduction: int, name: str) -> KerasTensor:
     return layers.Multiply(name=f"{name}_scale")([x, gate])
 
 
-def add_shortcut(x: KerasTensor, y: KerasTensor, stride: int, projection, name: str) -> KerasTensor:
+def add_shortcut(
+    x: KerasTensor, y: KerasTensor, stride: int, projection: Unit, name: str
+) -> KerasTensor:
     """Adds the block's input, projected where the shapes differ (option B), then ReLU."""
     if x.shape != y.shape:
         x = projection(x, y.shape[-1], 1, stride=stride, name=f"{name}_shortcut")
@@ -80,7 +83,9 @@ def stem_pool(x: KerasTensor) -> KerasTensor:
     return layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
 
 
-def stages(x: KerasTensor, block, depths: tuple[int, ...]) -> KerasTensor:
+def stages(
+    x: KerasTensor, block: Callable[..., KerasTensor], depths: tuple[int, ...]
+) -> KerasTensor:
     """The blocks; each stage but the first begins with a stride of 2."""
     for stage, (filters, depth) in enumerate(zip(FILTERS, depths, strict=True), start=1):
         for index in range(1, depth + 1):

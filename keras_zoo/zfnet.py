@@ -21,7 +21,7 @@ Deviations:
 import keras
 from keras import layers
 
-from keras_zoo.blocks import LocalResponseNormalization, ceil_max_pool, conv_relu, dense_classifier
+from keras_zoo.blocks import ceil_max_pool, conv_relu, dense_classifier, lrn
 
 
 def zfnet(
@@ -40,10 +40,10 @@ def zfnet(
     x = layers.ZeroPadding2D(1, name="conv1_pad")(inputs)
     x = conv_relu(x, 96, 7, stride=2, padding="valid", name="conv1")
     x = ceil_max_pool(x, 3, name="conv1_pool")
-    x = LocalResponseNormalization(name="conv1_lrn")(x)
+    x = lrn(x, name="conv1_lrn")
     x = conv_relu(x, 256, 5, stride=2, padding="valid", name="conv2")
     x = ceil_max_pool(x, 3, name="conv2_pool")
-    x = LocalResponseNormalization(name="conv2_lrn")(x)
+    x = lrn(x, name="conv2_lrn")
     x = conv_relu(x, 384, 3, name="conv3")
     x = conv_relu(x, 384, 3, name="conv4")
     x = conv_relu(x, 256, 3, name="conv5")

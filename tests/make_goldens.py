@@ -66,5 +66,6 @@ def record(name: str, px: int) -> dict:
 if __name__ == "__main__":
     goldens = {name: record(name, px) for name, px in SIZES_PX.items()}
     GOLDENS.parent.mkdir(exist_ok=True)
-    GOLDENS.write_text(json.dumps(goldens, indent=1) + "\n")
+    lines = (f"{json.dumps(name)}: {json.dumps(golden)}" for name, golden in goldens.items())
+    GOLDENS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     print(f"{GOLDENS}: {len(goldens)} networks, {GOLDENS.stat().st_size} bytes")

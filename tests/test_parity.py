@@ -129,6 +129,16 @@ def test_equals_the_unchanged_torch_peer_at_its_own_input_size(name):
     assert distance(ours, torch_peers.outputs(peer, images)[""]) < BOUND
 
 
+@pytest.mark.parametrize("name", ["googlenet_bn", "inception_v3"])
+def test_input_spec_holds_torchvisions_transform_input(name):
+    pixels = np.arange(256.0)[:, None]
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    normalised = (pixels / 255 - mean) / std
+    transformed = normalised * (std / 0.5) + (mean - 0.5) / 0.5
+    spec = card(name).input
+    np.testing.assert_allclose((pixels - spec.mean) / spec.std, transformed, atol=1e-12)
+
+
 @pytest.mark.peers
 @pytest.mark.parametrize("name", ["googlenet_bn", "inception_v3"])
 def test_input_spec_does_what_the_peer_does_by_transform_input(name):
@@ -163,7 +173,13 @@ def keras_state(peer: keras.Model) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("name", KERAS_PEERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if "101" in name or "152" in name else [])
+        for name in KERAS_PEERS
+    ],
+)
 def test_every_layer_equals_the_keras_peers(name):
     px = 107 if name == "inception_v3" else 64
     peer = keras_peer(name, px)
