@@ -1,17 +1,23 @@
 # make demo    the main job on the embedded data: prepare, train, evaluate, export
-# make test    the tests
+# make test    the tests; test-slow and test-peers run those it leaves out
 # Both make .venv and install what they need the first time, and reuse it afterwards.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow test-peers lint clean
 
 demo: .venv/.installed
 	$(BIN)/python -m pipelines --config pipelines/recipes/demo.yaml
 
 test: .venv/.installed-dev
 	$(BIN)/python -m pytest
+
+# torchvision and timm without what they depend on: it would replace a CPU build of torch.
+test-peers: .venv/.installed-dev
+	$(BIN)/python -m pip install --quiet torch==2.13.0 huggingface_hub pyyaml
+	$(BIN)/python -m pip install --quiet --no-deps torchvision==0.29.2 timm==1.0.31
+	$(BIN)/python -m pytest -m peers
 
 test-slow: .venv/.installed-dev
 	$(BIN)/python -m pytest -m slow

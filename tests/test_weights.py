@@ -443,7 +443,7 @@ def test_an_hdf5_file_that_points_elsewhere_is_refused(tmp_path, link):
 def test_without_its_library_a_file_names_the_extra(tmp_path, monkeypatch, file, module):
     (tmp_path / file).touch()
     monkeypatch.setitem(os.sys.modules, module, None)
-    with _raises_one_line("pip install", f"keras_zoo[{module.partition('.')[0]}]"):
+    with _raises_one_line("pip install", f"imagenet-classics-zoo[{module.partition('.')[0]}]"):
         build("resnet18", weights=tmp_path / file)
 
 
