@@ -30,7 +30,7 @@ clean:
 	rm -rf .venv
 
 .venv/.installed: setup.cfg pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from keras_zoo.input_spec import InputSpec
+from keras_zoo.quiet import native_messages_held_back
 from keras_zoo.registry import CARDS, Card, Published, build, card
 from keras_zoo.weight_sets import published_sets
 
 if TYPE_CHECKING:
-    import keras
+    with native_messages_held_back():
+        import keras
 
     from keras_zoo.macs import LayerRow
 
@@ -117,17 +119,19 @@ def _show(args: argparse.Namespace) -> str:
 
 def _blueprint(name: str) -> keras.Model:
     """The network without the time and memory that its weights take: they have no values."""
-    import keras
+    with native_messages_held_back():
+        import keras
 
-    with keras.StatelessScope(initialize_variables=False):
-        return build(name)
+        with keras.StatelessScope(initialize_variables=False):
+            return build(name)
 
 
 def _show_layers(args: argparse.Namespace) -> str:
     row = card(args.name)
+    model = _blueprint(row.name)
     from keras_zoo import macs
 
-    layers = macs.rows(_blueprint(row.name))
+    layers = macs.rows(model)
     if args.json:
         records = [dataclasses.asdict(layer) for layer in layers]
         return json.dumps({**_record(row), "layers": records}, indent=2)
@@ -159,10 +163,10 @@ def _plot(args: argparse.Namespace) -> str:
     from keras_zoo import charts
 
     charts.check_path(args.out)
+    model = _blueprint(row.name)
     from keras_zoo import drawing, structure
 
-    chain = structure.chain(_blueprint(row.name))
-    charts.save(drawing.architecture(chain, row), args.out)
+    charts.save(drawing.architecture(structure.chain(model), row), args.out)
     return f"{row.name} is drawn in {args.out}"
 
 

@@ -95,7 +95,9 @@ def _extra(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise ValueError(f"it needs {module}: pip install 'imagenet-classics-zoo[{extra}]'") from error
+        raise ValueError(
+            f"it needs {module}: pip install 'imagenet-classics-zoo[{extra}]'"
+        ) from error
 
 
 def _read_pth(path: Path) -> State:

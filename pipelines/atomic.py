@@ -1,9 +1,13 @@
-"""Outputs appear whole or not at all."""
+"""Outputs appear whole or not at all, and have one writer at a time."""
 
+import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from pipelines.errors import BadInput
 
 _PREFIX = ".partial-"
 
@@ -33,12 +37,31 @@ def replacing(path: Path) -> Iterator[Path]:
 def scratch(path: Path) -> Iterator[Path]:
     """Gives an empty neighbouring directory, on the same disk as `path`, and removes it after."""
     partial = path.with_name(_PREFIX + path.name)
-    _remove(partial)
-    partial.mkdir(parents=True)
+    partial.mkdir(parents=True, exist_ok=True)
+    with locked(partial):
+        for left_behind in partial.iterdir():
+            _remove(left_behind)
+        try:
+            yield partial
+        finally:
+            _remove(partial)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a folder for this process; the lock goes with the process, however it ends.
+
+    Raises:
+        BadInput: another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        yield partial
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise BadInput(f"{str(folder)!r} is in use by another process; wait for it") from error
     finally:
-        _remove(partial)
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

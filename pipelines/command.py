@@ -6,6 +6,7 @@ A stage's module says which config it takes and which function does the work, as
 
 import dataclasses
 import difflib
+import importlib
 import json
 import re
 import sys
@@ -16,9 +17,9 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from keras_zoo.quiet import native_messages_held_back
 from pipelines.config import network_defaults
 from pipelines.errors import BadInput, Failed
-from pipelines.start import import_stage
 
 Config = TypeVar("Config")
 
@@ -42,21 +43,29 @@ def command(config_class: type, target: str) -> Callable[[list[str] | None], int
         as_json = "--json" in arguments
         try:
             config = parse(config_class, [a for a in arguments if a != "--json"])
-            module, _, function = target.partition(":")
-            result = getattr(import_stage(module), function)(config)
-        except BadInput as error:
+            result = _resolve(target)(config)
+        except (BadInput, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
         except Failed as error:
             print(f"failed: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
-            print("interrupted; the same command goes on from here", file=sys.stderr)
+            print("interrupted; type the same command again", file=sys.stderr)
             return 1
         print(json.dumps(dataclasses.asdict(result), default=str) if as_json else result)
         return 0
 
     return main
+
+
+def _resolve(target: str) -> Callable[[Any], Any]:
+    """The function named "module:function", imported quietly along with TensorFlow."""
+    module, _, function = target.partition(":")
+    with native_messages_held_back():
+        resolved = getattr(importlib.import_module(module), function)
+        importlib.import_module("tensorflow").config.list_physical_devices()
+    return resolved
 
 
 def parse(config_class: type[Config], arguments: list[str]) -> Config:
@@ -73,15 +82,27 @@ def parse(config_class: type[Config], arguments: list[str]) -> Config:
     if arguments and not arguments[0].startswith("-"):
         arguments = [f"--{fields[0]}", *arguments]
     try:
-        drawn = parser.parse_args([a for a in arguments if not a.startswith("--print_config")])
-        for prefix in ("", "train."):
-            if network := drawn.get(f"{prefix}network"):
-                defaults = network_defaults(network)
-                parser.set_defaults({f"{prefix}{key}": value for key, value in defaults.items()})
+        for prefix, network in _networks(parser, arguments).items():
+            defaults = network_defaults(network)
+            parser.set_defaults({f"{prefix}{key}": value for key, value in defaults.items()})
         values = parser.instantiate(parser.parse_args(arguments))
         return config_class(**{name: values[name] for name in fields})
     except (ArgumentError, ValueError, TypeError) as error:
         raise BadInput(_one_line(parser, str(error))) from error
+
+
+def _networks(parser: ArgumentParser, arguments: list[str]) -> dict[str, str]:
+    """The network that the arguments choose, by the prefix of its field."""
+    real = [argument for argument in arguments if not argument.startswith("--print_config")]
+    try:
+        drawn = parser.parse_args(real)
+    except (ArgumentError, TypeError):
+        if real == arguments:
+            raise
+        # What is missing does not keep the rest from being printed.
+        drawn = parser.get_defaults()
+    fields = {prefix: drawn.get(f"{prefix}network") for prefix in ("", "train.")}
+    return {prefix: network for prefix, network in fields.items() if network}
 
 
 def load(config_class: type[Config], path: Path) -> Config:
@@ -92,6 +113,41 @@ def load(config_class: type[Config], path: Path) -> Config:
 def dump(config: Any) -> str:
     """The whole config as YAML; `--config` reads it back to an equal value."""
     return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
+
+
+def refuse_another(recorded: Path, config: Any, changeable: set[str]) -> None:
+    """Compares a config with the one that a folder was begun with.
+
+    Args:
+        recorded: the file that `dump` was written to; fine if there is none.
+        config: the one given now.
+        changeable: fields that may differ.
+
+    Raises:
+        BadInput: another field differs; the message names all that do, and the first's values.
+    """
+    if not recorded.is_file():
+        return
+    before, now = (_flat(yaml.safe_load(text)) for text in (recorded.read_text(), dump(config)))
+    fields = (before.keys() | now.keys()) - changeable
+    if differing := sorted(field for field in fields if before.get(field) != now.get(field)):
+        first = differing[0]
+        raise BadInput(
+            f"{str(recorded.parent)!r} was begun with another config ({', '.join(differing)} "
+            f"differ; {first}: {before.get(first)} there, {now.get(first)} here); "
+            "choose another folder, or remove that one"
+        )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, its keys joined with dots."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
 
 
 def _plain(value: Any) -> Any:

@@ -141,7 +141,7 @@ class TrainConfig:
             0 <= self.label_smoothing < 1,
             f"label_smoothing is {self.label_smoothing}; it lies in [0, 1)",
         )
-        _require(self.seed >= 0, f"seed is {self.seed}; at least 0")
+        _require(0 <= self.seed < 2**32, f"seed is {self.seed}; from 0 to 2**32 - 1")
         _require(self.shuffle_buffer >= 1, f"shuffle_buffer is {self.shuffle_buffer}; at least 1")
         _require(
             self.optimizer.warmup_epochs < self.epochs,
@@ -216,6 +216,9 @@ class ServeConfig:
     models: Path = Path("saved_models")
     host: str = "127.0.0.1"
     port: int = 8501
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.port < 65_536, f"port is {self.port}; from 0 (any free one) to 65535")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from pipelines.config import EvaluateConfig, WorkflowConfig
 from pipelines.data.preparation import Preparation, prepare
@@ -33,7 +34,7 @@ class Report:
             f"n = {self.evaluation.n:,}",
             "SavedModel": f"{model}: as the trained model on {self.export.verified_images} images, "
             f"probabilities within {self.export.largest_difference:.1e}",
-            "next": f"python -m pipelines.serve {model.parent.parent}",
+            "next": f"python -m pipelines.serve {quote(str(model.parent.parent))}",
         }
         return "\n".join(f"{key:<12}{value}" for key, value in rows.items())
 

@@ -201,7 +201,7 @@ def test_status_and_metadata_are_tensorflow_servings(server):
         ("/v1/models/nothing", None, 404, "unknown model 'nothing'; this server has ['digits']"),
         ("/v1/models/nothing:predict", {"instances": [1]}, 404, "unknown model 'nothing'"),
         ("/v2/nowhere", None, 404, "Not Found"),
-        ("/v1/models/digits:predict", b"{", 400, "not JSON"),
+        ("/v1/models/digits:predict", b"{", 400, "not JSON that can be read"),
         ("/v1/models/digits:predict", {"instances": []}, 400, '{"instances": [{"b64"'),
         ("/v1/models/digits:predict", {"instances": [7]}, 400, "instance 0 is not"),
         ("/v1/models/digits:predict", {"instances": [{"b64": "?"}]}, 400, "not valid base64"),

@@ -15,7 +15,7 @@ from tuning.trials import search, with_values
 SPACE = RECIPE.parents[2] / "tuning" / "spaces" / "digits.yaml"
 
 
-@pytest.mark.parametrize("tuner", ["random", "hyperband"])
+@pytest.mark.parametrize("tuner", ["random", pytest.param("hyperband", marks=pytest.mark.slow)])
 def test_a_search_ends_in_a_config_that_trains(command, digits, tmp_path, tuner):
     arguments = f"--search searches/digits --tuner {tuner} --max_trials 4".split()
     train = ["--train", RECIPE, "--train.data", digits, "--train.epochs", "3"]

@@ -47,7 +47,10 @@ def _declare(space: keras_tuner.HyperParameters, field: str, declaration: Any) -
         raise BadInput(f"{field}: {kind} takes two rising numbers [low, high], not {values}")
     if kind == "log_float" and values[0] <= 0:
         raise BadInput(f"{field}: log_float starts above 0, not at {values[0]}")
-    KINDS[kind](space, field, values)
+    try:
+        KINDS[kind](space, field, values)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{field}: {kind} does not take {values}: {error}") from error
 
 
 def _is_range(values: list[Any]) -> bool:

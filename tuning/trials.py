@@ -10,14 +10,16 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from shlex import quote
+from typing import Any, TextIO
 
 import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from pipelines import atomic
-from pipelines.command import dump, parse
+from pipelines.command import dump, parse, refuse_another
 from pipelines.config import TrainConfig
+from pipelines.data.streams import num_images, open_dataset
 from pipelines.errors import BadInput, Failed
 from tuning.config import SearchConfig
 from tuning.space import read_space
@@ -41,7 +43,7 @@ class Search:
         return (
             f"{self.search}: {self.completed} trials completed, {self.failed} failed\n"
             f"best: top-1 {self.best_top1:.4f} on images held out of training, with {values}\n"
-            f"next: python -m pipelines.train --config {self.best_config}"
+            f"next: python -m pipelines.train --config {quote(self.best_config)}"
         )
 
 
@@ -52,10 +54,14 @@ class TrainingTuner(keras_tuner.Tuner):
         config: the search.
         base: what a trial's values are laid over.
         oracle: chooses the values.
+        report: where a line about each trial goes.
     """
 
-    def __init__(self, config: SearchConfig, base: TrainConfig, oracle: keras_tuner.Oracle):
+    def __init__(
+        self, config: SearchConfig, base: TrainConfig, oracle: keras_tuner.Oracle, report: TextIO
+    ):
         self._base = base
+        self._report = report
         super().__init__(
             oracle=oracle, directory=config.search.parent, project_name=config.search.name
         )
@@ -71,7 +77,7 @@ class TrainingTuner(keras_tuner.Tuner):
         try:
             config = with_values(self._base, searched(values) | own)
         except BadInput as error:
-            raise _failure(trial, str(error)) from error
+            raise self._failure(trial, str(error)) from error
         if "tuner/trial_id" in values and not run.exists():
             shutil.copytree(self._run_folder(values["tuner/trial_id"]), run)
         config_file = run.with_name("train.yaml")
@@ -79,14 +85,19 @@ class TrainingTuner(keras_tuner.Tuner):
         try:
             result = _train(config_file)
         except Failed as error:
-            raise _failure(trial, str(error)) from error
+            raise self._failure(trial, str(error)) from error
         text = ", ".join(f"{field} {_short(value)}" for field, value in searched(values).items())
         print(
             f"trial {trial.trial_id}: top-1 {result['top1']:.4f} after {result['epochs']} epochs, "
             f"{text}",
-            file=sys.stderr,
+            file=self._report,
         )
         return {"top1": result["top1"]}
+
+    def _failure(self, trial: Trial, reason: str) -> keras_tuner.errors.FailedTrialError:
+        """What tells keras-tuner, and the user, that a trial failed; the search goes on."""
+        print(f"trial {trial.trial_id} failed: {reason}", file=self._report)
+        return keras_tuner.errors.FailedTrialError(reason)
 
     def _run_folder(self, trial_id: str) -> Path:
         return Path(self.get_trial_dir(trial_id)) / "run"
@@ -96,12 +107,13 @@ def search(config: SearchConfig) -> Search:
     """Runs the trials that are not done yet and writes the best config.
 
     Raises:
-        BadInput: a space with a field that the training config lacks, or with a bad range.
+        BadInput: a space with a field that the training config lacks, or with a bad range; no
+            such data; a folder that another search began.
         Failed: not one trial completed.
     """
     space = read_space(config.space)
     split, percent = config.train.train_split, 100 - config.holdout_percent
-    if "[" in split:
+    if set("[+") & set(split):
         raise BadInput(f"train.train_split is {split!r}; a search takes a whole split to cut up")
     base = dataclasses.replace(
         config.train,
@@ -109,14 +121,15 @@ def search(config: SearchConfig) -> Search:
         validation_split=f"{split}[{percent}%:]",
     )
     with_values(base, space.values)
-    # keras-tuner reports on standard output, which is this command's result.
-    with contextlib.redirect_stdout(io.StringIO()):
-        tuner = TrainingTuner(config, base, _oracle(config, space))
-        tuner.oracle.verbose = 0
-        try:
-            tuner.search()
-        except RuntimeError as error:
-            raise Failed(f"{error.args[0].strip().splitlines()[0]} ({_reasons(tuner)})") from error
+    dataset = open_dataset(base.data)
+    for part in (base.train_split, base.validation_split):
+        num_images(dataset, part)
+    config.search.mkdir(parents=True, exist_ok=True)
+    recorded = config.search / "search.yaml"
+    refuse_another(recorded, config, {"search", "max_trials"})
+    with atomic.locked(config.search):
+        atomic.write_text(recorded, dump(config))
+        tuner = _run(config, base, space)
     trials = list(tuner.oracle.trials.values())
     completed = [trial for trial in trials if trial.status == TrialStatus.COMPLETED]
     if not completed:
@@ -134,6 +147,24 @@ def search(config: SearchConfig) -> Search:
         best_values=values,
         best_config=str(best_config),
     )
+
+
+def _run(
+    config: SearchConfig, base: TrainConfig, space: keras_tuner.HyperParameters
+) -> "TrainingTuner":
+    """Runs the trials that are not done yet; only our own lines are shown of it."""
+    report = sys.stderr
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        tuner = TrainingTuner(config, base, _oracle(config, space), report)
+        tuner.oracle.verbose = 0
+        # Else keras-tuner writes its state after the first trial, and forgets one that was begun.
+        tuner.oracle.save()
+        tuner.save()
+        try:
+            tuner.search()
+        except RuntimeError as error:
+            raise Failed(f"{error.args[0].strip().splitlines()[0]} ({_reasons(tuner)})") from error
+    return tuner
 
 
 def with_values(base: TrainConfig, values: dict[str, Any]) -> TrainConfig:
@@ -157,14 +188,16 @@ def searched(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _oracle(config: SearchConfig, space: keras_tuner.HyperParameters) -> keras_tuner.Oracle:
+    # Not 0, which keras-tuner takes for none.
+    seed = config.seed + 1
     if config.tuner == "random":
         return keras_tuner.oracles.RandomSearchOracle(
-            OBJECTIVE, config.max_trials, config.seed, space, allow_new_entries=False
+            OBJECTIVE, config.max_trials, seed, space, allow_new_entries=False
         )
     oracle = keras_tuner.oracles.HyperbandOracle(
         OBJECTIVE,
         config.train.epochs,
-        seed=config.seed,
+        seed=seed,
         hyperparameters=space,
         allow_new_entries=False,
     )
@@ -187,12 +220,6 @@ def _train(config_file: Path) -> dict[str, Any]:
         reason = done.stderr.strip().splitlines()[-1]
         raise Failed(f"exit status {done.returncode}: {reason}")
     return json.loads(done.stdout)
-
-
-def _failure(trial: Trial, reason: str) -> keras_tuner.errors.FailedTrialError:
-    """What tells keras-tuner, and the user, that a trial failed; the search goes on."""
-    print(f"trial {trial.trial_id} failed: {reason}", file=sys.stderr)
-    return keras_tuner.errors.FailedTrialError(reason)
 
 
 def _reasons(tuner: TrainingTuner) -> str:

@@ -9,9 +9,12 @@ import tensorflow as tf
 from keras_zoo import InputSpec
 from pipelines.config import AugmentConfig
 
+# TensorFlow's names of the filters, by the names that an `InputSpec` uses.
+KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
+
 
 def decode(encoded: tf.Tensor, *, channels: int) -> tf.Tensor:
-    """Encoded JPEG, PNG, GIF (first frame) or BMP -> uint8 `(H, W, channels)`.
+    """Encoded JPEG, PNG, GIF (first frame), BMP or WebP -> uint8 `(H, W, channels)`.
 
     Grey becomes colour and colour grey as `channels` (1 or 3) asks; an alpha channel is dropped,
     as Pillow's `convert("RGB")` does. JPEG is decoded with the accurate DCT, which is Pillow's.
@@ -28,7 +31,9 @@ def decode(encoded: tf.Tensor, *, channels: int) -> tf.Tensor:
 
 
 def _decode_jpeg(encoded: tf.Tensor, channels: int) -> tf.Tensor:
-    return tf.io.decode_jpeg(encoded, channels=channels, dct_method="INTEGER_ACCURATE")
+    """Decodes to colour first: libjpeg makes no grey of a CMYK file."""
+    image = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+    return with_channels(image, channels)
 
 
 def _decode_other(encoded: tf.Tensor, channels: int) -> tf.Tensor:
@@ -59,14 +64,19 @@ def central_square(image: tf.Tensor, spec: InputSpec) -> tf.Tensor:
     The short side is resized to `resize_px` and the long one in proportion, cut to whole pixels
     as torchvision does; then the central square, its corner rounded to the nearest pixel.
     """
-    height, width = tf.unstack(tf.shape(image)[:2])
-    short = tf.minimum(height, width)
-    image = _resize(image, spec.resize_px * height // short, spec.resize_px * width // short, spec)
-    offset = tf.cast(
-        tf.round((tf.cast(tf.shape(image)[:2], tf.float32) - spec.size_px) / 2), tf.int32
+    size = tf.shape(image)[:2]
+    resized = spec.resize_px * size // tf.reduce_min(size)
+    corner = tf.round(tf.cast(resized - spec.size_px, tf.float32) / 2)
+    # Only the square is computed: a sliver of 1x5000 pixels must not become gigabytes.
+    square = tf.raw_ops.ScaleAndTranslate(
+        images=tf.cast(image, tf.float32)[tf.newaxis],
+        size=(spec.size_px, spec.size_px),
+        scale=tf.cast(resized / size, tf.float32),
+        translation=-corner,
+        kernel_type=KERNELS[spec.interpolation],
+        antialias=spec.antialias,
     )
-    image = tf.image.crop_to_bounding_box(image, offset[0], offset[1], spec.size_px, spec.size_px)
-    return tf.ensure_shape(image, spec.shape)
+    return tf.ensure_shape(_to_uint8(square[0]), spec.shape)
 
 
 def training_image(
@@ -109,12 +119,13 @@ def _random_crop(
         return tf.concat([begin[:2], size[:2]], axis=0)
 
     def from_jpeg() -> tf.Tensor:
-        return tf.io.decode_and_crop_jpeg(
+        crop = tf.io.decode_and_crop_jpeg(
             encoded,
             window(tf.io.extract_jpeg_shape(encoded)),
-            channels=spec.num_channels,
+            channels=3,
             dct_method="INTEGER_ACCURATE",
         )
+        return with_channels(crop, spec.num_channels)
 
     def from_other() -> tf.Tensor:
         image = _decode_other(encoded, spec.num_channels)
@@ -130,4 +141,8 @@ def _resize(
     resized = tf.image.resize(
         image, (height, width), method=spec.interpolation, antialias=spec.antialias
     )
-    return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+    return _to_uint8(resized)
+
+
+def _to_uint8(image: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)

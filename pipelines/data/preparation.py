@@ -4,10 +4,11 @@ import dataclasses
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import tensorflow as tf
@@ -19,7 +20,7 @@ from pipelines import atomic
 from pipelines.command import dump
 from pipelines.config import PrepareConfig
 from pipelines.data.images import decode
-from pipelines.data.sources import Example, Source, Split, hold_out, open_source
+from pipelines.data.sources import Example, Source, hold_out, open_source
 from pipelines.errors import BadInput
 
 REPORT = "preparation.json"
@@ -49,7 +50,7 @@ class Preparation:
         if self.bad_files:
             lines.append(f"left out {len(self.bad_files)} files that do not decode:")
             lines += [f"  {bad.key}: {bad.reason}" for bad in self.bad_files]
-        lines.append(f"next: python -m pipelines.train {self.out} --network resnet18")
+        lines.append(f"next: python -m pipelines.train {quote(self.out)} --network resnet18")
         return "\n".join(lines)
 
 
@@ -89,8 +90,9 @@ def _write(
     source: Source, config: PrepareConfig, workspace: Path, bad_files: list[BadFile]
 ) -> tfds.core.DatasetBuilder:
     """Writes a TFDS data set below `workspace`; files that do not decode go to `bad_files`."""
+    counts = dict.fromkeys(source.splits, 0)
     records = {
-        name: _records(f"{name:<10}", split, source.expected[name], bad_files)
+        name: _records(name, split(), source.expected[name], bad_files, counts)
         for name, split in source.splits.items()
     }
     features = tfds.features.FeaturesDict(
@@ -112,9 +114,13 @@ def _write(
                 description=f"Prepared from {config.source}.",
             )
     except AssertionError as error:
+        empty = [name for name, count in counts.items() if not count]
+        if not empty:
+            raise
+        first = "".join(f", {bad.key} first ({bad.reason})" for bad in bad_files[:1])
         raise BadInput(
-            f"a split of {config.source!r} has no image that decodes: {len(bad_files)} files do "
-            f"not, {', '.join(f'{bad.key} first ({bad.reason})' for bad in bad_files[:1])}"
+            f"{empty[0]} of {config.source!r} has no image that decodes: {len(bad_files)} files "
+            f"do not{first}; a split held out by content grows with holdout_fraction"
         ) from error
 
 
@@ -136,13 +142,17 @@ def _finished(config: PrepareConfig) -> Preparation | None:
 
 
 def _records(
-    title: str, split: Split, expected: int, bad_files: list[BadFile]
+    name: str,
+    examples: Iterable[Example],
+    expected: int,
+    bad_files: list[BadFile],
+    counts: dict[str, int],
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A split's images that decode, as TFDS wants them; the others go to `bad_files`."""
+    """A split's images that decode, as TFDS wants them, counted; the others go to `bad_files`."""
     console = Console(stderr=True)
     for example in track(
-        split(),
-        title,
+        examples,
+        f"{name:<10}",
         total=expected,
         console=console,
         disable=not console.is_terminal,
@@ -152,6 +162,7 @@ def _records(
         if reason:
             bad_files.append(BadFile(example.key, reason))
         else:
+            counts[name] += 1
             yield (
                 example.key,
                 {"image": example.encoded, "label": example.label, "file_name": example.key},
@@ -160,6 +171,8 @@ def _records(
 
 def _why_not_decodable(example: Example) -> str | None:
     """What the decoder of the training stream has against an image; None if it takes it."""
+    if not example.encoded:
+        return "empty, or it cannot be read"
     try:
         decode(tf.constant(example.encoded), channels=3)
     except tf.errors.InvalidArgumentError as error:

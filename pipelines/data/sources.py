@@ -5,6 +5,7 @@ A source is lazy: nothing is read before a split is iterated, and a split can be
 
 import hashlib
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,7 @@ def _tfds(name: str) -> Source:
     try:
         builder = tfds.builder(name)
         builder.download_and_prepare()
-    except (tfds.core.DatasetNotFoundError, OSError, AssertionError) as error:
+    except (tfds.core.DatasetNotFoundError, OSError, AssertionError, ValueError) as error:
         first_line = str(error).strip().partition("\n")[0]
         raise BadInput(f"cannot prepare tfds:{name}: {first_line}") from error
     features = builder.info.features
@@ -143,9 +144,9 @@ def _tfds(name: str) -> Source:
 def _tiny_imagenet(root: Path) -> Source:
     """`train/<wnid>/images/*`, and `val/images/*` labelled by `val/val_annotations.txt`."""
     train = _folder_examples(root / "train", subfolder="images")
-    lines = (root / "val" / "val_annotations.txt").read_text().splitlines()
-    rows = [line.split("\t")[:2] for line in lines if line.strip()]
-    validation = [(root / "val" / "images" / name, wnid) for name, wnid in rows]
+    images = root / "val" / "images"
+    rows = _read_table(root / "val" / "val_annotations.txt")
+    validation = [(images / name, rest.partition("\t")[0]) for name, rest in rows.items()]
     return _from_files(root, {"train": train, "validation": validation})
 
 
@@ -170,7 +171,7 @@ def _folder_examples(folder: Path, subfolder: str = "") -> list[tuple[Path, str]
         for class_folder in sorted(folder.iterdir())
         if class_folder.is_dir() and not class_folder.name.startswith(".")
         for path in sorted((class_folder / subfolder).rglob("*"))
-        if path.is_file() and not path.name.startswith(".")
+        if not path.is_dir() and not path.name.startswith(".")
     ]
 
 
@@ -181,6 +182,9 @@ def _from_files(root: Path, files: dict[str, list[tuple[Path, str]]]) -> Source:
             f"no images in {str(root)!r}; expected train/<class>/*.JPEG and val/<class>/*.JPEG, "
             "the Tiny ImageNet layout, or <class>/*.JPEG"
         )
+    for split, listing in files.items():
+        if not listing:
+            raise BadInput(f"no class folders with images in {split!r} of {str(root)!r}")
     if unknown := sorted({name for _, name in files.get("validation", [])} - set(classes)):
         raise BadInput(
             f"validation has {len(unknown)} classes that train lacks, {unknown[0]!r} first; "
@@ -191,7 +195,8 @@ def _from_files(root: Path, files: dict[str, list[tuple[Path, str]]]) -> Source:
     def examples(listing: list[tuple[Path, str]]) -> Split:
         def read() -> Iterator[Example]:
             for path, name in listing:
-                yield Example(path.relative_to(root).as_posix(), path.read_bytes(), labels[name])
+                key = os.fsencode(path.relative_to(root)).decode("utf-8", "replace")
+                yield Example(key, _read_bytes(path), labels[name])
 
         return read
 
@@ -209,12 +214,44 @@ def _label_names(root: Path, classes: list[str]) -> list[str]:
     appended to tell them apart.
     """
     listing = root / "words.txt"
-    if not listing.is_file():
-        return classes
-    rows = (line.partition("\t") for line in listing.read_text().splitlines())
-    words = {wnid: text.strip() for wnid, _, text in rows}
-    names = [words.get(name) or name for name in classes]
-    return [
+    words = _read_table(listing) if listing.is_file() else {}
+    # One line each, without blanks around it: label names are stored as the lines of a file.
+    names = [" ".join((words.get(name) or name).split()) for name in classes]
+    names = [
         f"{name} ({wnid})" if names.count(name) > 1 else name
         for name, wnid in zip(names, classes, strict=True)
     ]
+    if not all(names) or len(set(names)) < len(names) or any(map(_cannot_be_text, names)):
+        raise BadInput(
+            f"class names in {str(root)!r} are empty, not UTF-8, or alike but for blanks: "
+            f"{[name for name in names if names.count(name) > 1 or not name][:2]}; rename them"
+        )
+    return names
+
+
+def _cannot_be_text(name: str) -> bool:
+    """Whether a file's name holds bytes that are not UTF-8."""
+    return any("\udc80" <= character <= "\udcff" for character in name)
+
+
+def _read_table(path: Path) -> dict[str, str]:
+    """`{first column: the rest}` of a file of tab-separated lines."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{str(path)!r} is not UTF-8: {error}") from error
+    rows = {}
+    for number, line in enumerate(filter(str.strip, lines), start=1):
+        key, tab, rest = line.partition("\t")
+        if not tab:
+            raise BadInput(f"line {number} of {str(path)!r} has no tab: {line!r}")
+        rows[key] = rest.strip()
+    return rows
+
+
+def _read_bytes(path: Path) -> bytes:
+    """The file's bytes; none if it cannot be read, which preparation names among the bad."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

@@ -43,7 +43,7 @@ def num_images(dataset: tfds.core.DatasetBuilder, split: str) -> int:
         raise BadInput(
             f"no split {split!r} in {dataset.data_dir}; it has {sorted(dataset.info.splits)}"
         ) from error
-    if not count:
+    if count <= 0:
         raise BadInput(f"split {split!r} of {dataset.data_dir} is empty")
     return count
 

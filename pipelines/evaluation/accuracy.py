@@ -1,6 +1,8 @@
 """Exact top-1 and top-5."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from shlex import quote
 
 import keras
 import tensorflow as tf
@@ -8,7 +10,7 @@ import tensorflow as tf
 from pipelines.config import EvaluateConfig
 from pipelines.data.streams import class_names, evaluation_stream, num_images, open_dataset
 from pipelines.errors import BadInput
-from pipelines.training.run import Run
+from pipelines.training.run import Run, first_difference
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,11 @@ class Evaluation:
         return (
             f"{self.run} on {self.split} of {self.data}: top-1 {self.top1:.4f}, "
             f"top-5 {self.top5:.4f}, loss {self.loss:.4f}, n = {self.n:,}\n"
-            f"next: python -m pipelines.export {self.run} --out saved_models/NAME"
+            f"next: python -m pipelines.export {quote(self.run)} --out saved_models/NAME"
         )
+
+
+CountingStep = Callable[..., list[tf.Tensor]]
 
 
 def measure(model: keras.Model, stream: tf.data.Dataset) -> Accuracy:
@@ -60,6 +65,11 @@ def measure(model: keras.Model, stream: tf.data.Dataset) -> Accuracy:
         Whole counts, so that they do not depend on the batch size or on the number of devices;
         ties are broken against the label. The loss is the mean cross-entropy, without smoothing.
     """
+    return count(counting_step(model), stream)
+
+
+def counting_step(model: keras.Model) -> CountingStep:
+    """One batch of `measure` as a compiled function: to be made once for a model."""
     strategy = tf.distribute.get_strategy()
 
     def one_replica(images: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tuple:
@@ -79,9 +89,14 @@ def measure(model: keras.Model, stream: tf.data.Dataset) -> Accuracy:
         counts = strategy.run(one_replica, args=(images, labels, mask))
         return [strategy.reduce("SUM", count, axis=None) for count in counts]
 
+    return step
+
+
+def count(step: CountingStep, stream: tf.data.Dataset) -> Accuracy:
+    """Adds up the counts of every batch of an evaluation stream."""
     totals = [0, 0, 0, 0.0]
-    for batch in strategy.experimental_distribute_dataset(stream):
-        totals = [total + count.numpy() for total, count in zip(totals, step(*batch), strict=True)]
+    for batch in tf.distribute.get_strategy().experimental_distribute_dataset(stream):
+        totals = [total + part.numpy() for total, part in zip(totals, step(*batch), strict=True)]
     n, top1, top5, loss = totals
     return Accuracy(int(n), int(top1), int(top5), float(loss) / int(n))
 
@@ -99,8 +114,8 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     num_images(dataset, split)
     if class_names(dataset) != run.class_names():
         raise BadInput(
-            f"{dataset.data_dir} has other classes than {str(config.run)!r} was trained on "
-            f"({len(class_names(dataset))} and {len(run.class_names())}); prepare it from the "
+            f"{dataset.data_dir} has other classes than {str(config.run)!r} was trained on: "
+            f"{first_difference(class_names(dataset), run.class_names())}; prepare it from the "
             "same class folders"
         )
     stream = evaluation_stream(dataset, split, trained.input, config.batch_size)

@@ -24,6 +24,10 @@ def create_app(models: dict[str, ServedModel]) -> FastAPI:
     async def http_error(_: Request, error: HTTPException) -> JSONResponse:
         return JSONResponse({"error": error.detail}, status_code=error.status_code)
 
+    @app.exception_handler(Exception)
+    async def fault(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"error": f"internal error: {type(error).__name__}"}, status_code=500)
+
     def find(name: str) -> ServedModel:
         if name not in models:
             raise HTTPException(404, f"unknown model {name!r}; this server has {sorted(models)}")
@@ -51,8 +55,8 @@ def _read(body: bytes) -> tuple[list[Any], str]:
     """The instances and the signature's name of a predict request."""
     try:
         request = json.loads(body)
-    except ValueError as error:
-        raise BadInput(f"the body is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"the body is not JSON that can be read: {error}") from error
     instances = request.get("instances") if isinstance(request, dict) else None
     if not isinstance(instances, list) or not instances:
         raise BadInput('the body is not {"instances": [{"b64": "..."}, ...]}')

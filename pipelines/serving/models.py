@@ -1,7 +1,6 @@
 """Exported models, loaded and callable with what a JSON request holds."""
 
 import base64
-import binascii
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +72,21 @@ def load_models(folder: Path) -> dict[str, ServedModel]:
         BadInput: there is none.
     """
     paths = sorted(path for path in folder.glob("*") if path.is_dir())
-    models = {path.name: ServedModel(path, v) for path in paths if (v := latest_version(path))}
+    models = {path.name: _load(path, v) for path in paths if (v := latest_version(path))}
     if not models:
         raise BadInput(
             f"no exported model in {str(folder)!r}; "
             "python -m pipelines.export RUN --out saved_models/NAME writes one"
         )
     return models
+
+
+def _load(folder: Path, version: Path) -> ServedModel:
+    try:
+        return ServedModel(folder, version)
+    except (OSError, tf.errors.OpError) as error:
+        reason = " ".join(str(error).split())
+        raise BadInput(f"cannot load {str(version)!r}: {reason}; remove it") from error
 
 
 def _to_array(instances: list[Any], name: str, spec: tf.TensorSpec) -> np.ndarray | list[bytes]:
@@ -92,7 +99,7 @@ def _to_array(instances: list[Any], name: str, spec: tf.TensorSpec) -> np.ndarra
         return [_to_bytes(value, index) for index, value in enumerate(values)]
     try:
         array = np.asarray(values, spec.dtype.as_numpy_dtype)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise BadInput(f"instances are not equally nested lists of numbers: {error}") from error
     if not spec.shape.is_compatible_with(array.shape):
         raise BadInput(f"instances have the shape {array.shape}; {name} takes {spec.shape}")
@@ -104,7 +111,7 @@ def _to_bytes(value: Any, index: int) -> bytes:
         raise BadInput(f'instance {index} is not {{"b64": "<base64 of an image file>"}}')
     try:
         return base64.b64decode(value["b64"], validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise BadInput(f"instance {index} is not valid base64: {error}") from error
 
 
@@ -114,7 +121,7 @@ def _name_the_bad_one(signature: Any, name: str, inputs: list[Any]) -> str:
         try:
             signature(**{name: tf.constant([value])})
         except tf.errors.InvalidArgumentError:
-            return f"instance {index} is not an image that can be decoded (JPEG, PNG, GIF, BMP)"
+            return f"instance {index} is not an image (JPEG, PNG, GIF, BMP or WebP)"
     return "the instances cannot be put into one batch"
 
 

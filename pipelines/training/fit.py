@@ -3,12 +3,14 @@
 import dataclasses
 import time
 from dataclasses import dataclass
+from shlex import quote
 
 import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from pipelines import atomic
 from pipelines.config import TrainConfig
 from pipelines.data.streams import (
     class_names,
@@ -18,7 +20,7 @@ from pipelines.data.streams import (
     training_stream,
 )
 from pipelines.errors import BadInput, Failed
-from pipelines.evaluation.accuracy import measure
+from pipelines.evaluation.accuracy import count, counting_step
 from pipelines.training.model import compile_for_training, image_classifier, learning_rate
 from pipelines.training.progress import ProgressBar
 from pipelines.training.run import Run
@@ -44,7 +46,7 @@ class Training:
             f"{self.epochs} epochs in {self.training_s:.0f} s "
             f"({self.images_per_s:.1f} images/s)\n"
             f"validation top-1 {self.top1:.4f}, top-5 {self.top5:.4f}, n = {self.n:,}\n"
-            f"next: python -m pipelines.evaluate {self.run}"
+            f"next: python -m pipelines.evaluate {quote(self.run)}"
         )
 
 
@@ -78,19 +80,19 @@ class EndOfEpoch(keras.callbacks.Callback):
         self._schedule = learning_rate(config, steps_per_epoch)
         self._begun_s = 0.0
 
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self._counting_step = counting_step(self.model)
+
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._begun_s = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        if not np.isfinite(logs["loss"]):
-            raise Failed(
-                f"the loss is {logs['loss']} at step {batch + 1} of epoch "
-                f"{len(self._history) + 1}; lower optimizer.base_lr or warm up longer"
-            )
+        self._check(logs["loss"], f"the loss is {logs['loss']} at step {batch + 1}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         training_s = time.perf_counter() - self._begun_s
-        accuracy = measure(self.model, self._validation)
+        accuracy = count(self._counting_step, self._validation)
+        self._check(accuracy.loss, f"the validation loss is {accuracy.loss} at the end")
         logs |= {
             "val_top1": accuracy.top1,
             "val_top5": accuracy.top5,
@@ -102,6 +104,13 @@ class EndOfEpoch(keras.callbacks.Callback):
         }
         self._history.append({"epoch": epoch + 1} | {key: float(v) for key, v in logs.items()})
         self._run.save_checkpoint(self.model, self._history)
+
+    def _check(self, loss: float, finding: str) -> None:
+        if not np.isfinite(loss):
+            raise Failed(
+                f"{finding} of epoch {len(self._history) + 1}; "
+                "lower optimizer.base_lr or warm up longer"
+            )
 
 
 def choose_strategy() -> tf.distribute.Strategy:
@@ -139,16 +148,17 @@ def train(config: TrainConfig) -> Training:
             f"global_batch_size is {config.global_batch_size}; with "
             f"{strategy.num_replicas_in_sync} devices it is a multiple of that"
         )
-    run = Run.start(config, names)
-    keras.utils.set_random_seed(config.seed)
-    with strategy.scope():
+    config.run.mkdir(parents=True, exist_ok=True)
+    with atomic.locked(config.run), strategy.scope():
+        run = Run.start(config, names)
+        keras.utils.set_random_seed(config.seed)
         model = image_classifier(config.network, config.input, len(names))
         compile_for_training(model, config, steps_per_epoch)
         model.optimizer.build(model.trainable_variables)
         history = run.restore_checkpoint(model)
         if len(history) < config.last_epoch:
             _fit(model, run, history, dataset, config, steps_per_epoch)
-    return _finish(model, run, history, config)
+        return _finish(model, run, history, config)
 
 
 def _fit(
@@ -163,19 +173,20 @@ def _fit(
     validation = evaluation_stream(
         dataset, config.validation_split, config.input, config.global_batch_size
     )
-    model.fit(
-        training_stream(dataset, config, first_epoch=len(history)),
-        epochs=config.last_epoch,
-        initial_epoch=len(history),
-        steps_per_epoch=steps_per_epoch,
-        shuffle=False,
-        verbose=0,
-        callbacks=[
-            EndOfEpoch(run, history, validation, config, steps_per_epoch),
-            keras.callbacks.TensorBoard(run.folder / "tensorboard", write_graph=False),
-            ProgressBar(steps_per_epoch),
-        ],
-    )
+    with ProgressBar(steps_per_epoch) as progress:
+        model.fit(
+            training_stream(dataset, config, first_epoch=len(history)),
+            epochs=config.last_epoch,
+            initial_epoch=len(history),
+            steps_per_epoch=steps_per_epoch,
+            shuffle=False,
+            verbose=0,
+            callbacks=[
+                EndOfEpoch(run, history, validation, config, steps_per_epoch),
+                keras.callbacks.TensorBoard(run.folder / "tensorboard", write_graph=False),
+                progress,
+            ],
+        )
 
 
 def _finish(

@@ -30,7 +30,7 @@ def learning_rate(
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """Linear warm-up to `peak_lr`, then a cosine to zero at the last step."""
     warmup_steps = round(config.optimizer.warmup_epochs * steps_per_epoch)
-    decay_steps = config.epochs * steps_per_epoch - warmup_steps
+    decay_steps = max(1, config.epochs * steps_per_epoch - warmup_steps)
     if not warmup_steps:
         return keras.optimizers.schedules.CosineDecay(config.peak_lr, decay_steps)
     return keras.optimizers.schedules.CosineDecay(

@@ -8,7 +8,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class ProgressBar(keras.callbacks.Callback):
     """A bar over the steps of each epoch on a terminal, and a line after it everywhere.
 
-    Written to standard error: standard output is the command's result.
+    A context around the training. Written to standard error: standard output is the command's
+    result.
     """
 
     def __init__(self, steps_per_epoch: int) -> None:
@@ -16,6 +17,14 @@ class ProgressBar(keras.callbacks.Callback):
         self._steps_per_epoch = steps_per_epoch
         self._console = Console(stderr=True)
         self._progress: Progress | None = None
+
+    def __enter__(self) -> "ProgressBar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Gives the terminal back, also when training ends with an exception."""
+        if self._progress:
+            self._progress.stop()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._progress = Progress(

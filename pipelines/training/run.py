@@ -11,16 +11,16 @@ metrics.json       the result; present when the run is finished
 
 import csv
 import hashlib
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
-import yaml
 
 from pipelines import atomic
-from pipelines.command import dump, load
+from pipelines.command import dump, load, refuse_another
 from pipelines.config import TrainConfig
 from pipelines.errors import BadInput
 from pipelines.training.environment import environment
@@ -46,15 +46,20 @@ class Run:
         """Opens the folder for training: a new one, or one that the same config began.
 
         Raises:
-            BadInput: the folder belongs to a run with another config; the message names the
-                fields that differ.
+            BadInput: the folder belongs to a run with another config or other classes; the
+                message names what differs.
         """
         run = cls(config.run)
-        if run._config_file.is_file():
-            _refuse_another_config(run._config_file, config)
+        refuse_another(run._config_file, config, CHANGEABLE)
+        if run._labels_file.is_file() and run.class_names() != class_names:
+            raise BadInput(
+                f"{str(config.data)!r} has other classes than the run in {str(run.folder)!r}: "
+                f"{first_difference(class_names, run.class_names())}; choose another --run"
+            )
+        atomic.write_text(run._labels_file, "".join(f"{name}\n" for name in class_names))
         atomic.write_text(run._config_file, dump(config))
-        atomic.write_text(run.folder / "environment.json", json.dumps(environment(), indent=2))
-        atomic.write_text(run.folder / "labels.txt", "".join(f"{n}\n" for n in class_names))
+        if not (run.folder / "environment.json").is_file():
+            atomic.write_text(run.folder / "environment.json", json.dumps(environment(), indent=2))
         return run
 
     @classmethod
@@ -65,13 +70,17 @@ class Run:
             BadInput: there is no run in it.
         """
         run = cls(folder)
-        if not run._config_file.is_file():
+        if not (run._config_file.is_file() and run._labels_file.is_file()):
             raise BadInput(f"no run in {str(folder)!r}; python -m pipelines.train makes one")
         return run
 
     @property
     def _config_file(self) -> Path:
         return self.folder / "config.yaml"
+
+    @property
+    def _labels_file(self) -> Path:
+        return self.folder / "labels.txt"
 
     @property
     def _checkpoints(self) -> Path:
@@ -87,7 +96,7 @@ class Run:
 
     def class_names(self) -> list[str]:
         """The labels, in the order of the logits."""
-        return (self.folder / "labels.txt").read_text().splitlines()
+        return self._labels_file.read_text().split("\n")[:-1]
 
     def metrics(self) -> dict[str, Any] | None:
         """The result, or None while the run is not finished."""
@@ -121,14 +130,18 @@ class Run:
         if not saved:
             return []
         weights = saved[-1]
-        record = json.loads(_record_file(weights).read_text())
-        if _sha256(weights) != record["sha256"]:
+        try:
+            record = json.loads(_record_file(weights).read_text())
+            sha256, history = record["sha256"], record["history"]
+        except (ValueError, KeyError):
+            sha256, history = "of no record", []
+        if _sha256(weights) != sha256:
             raise BadInput(
                 f"corrupt checkpoint {str(weights)!r}: its SHA-256 is not the recorded one; "
                 "delete it and its .json to go on from the one before"
             )
         model.load_weights(weights)
-        return record["history"]
+        return history
 
     def checkpoint_sha256(self) -> str | None:
         """What identifies the newest checkpoint; None if there is none."""
@@ -156,6 +169,13 @@ class Run:
         return [record.with_suffix(".weights.h5") for record in records]
 
 
+def first_difference(ours: list[str], theirs: list[str]) -> str:
+    """The first class that two lists do not share, for a message."""
+    pairs = itertools.zip_longest(ours, theirs, fillvalue="none")
+    number, names = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+    return f"class {number} is {names[0]!r} there and {names[1]!r} in the run"
+
+
 def _record_file(weights: Path) -> Path:
     return weights.with_name(weights.name.replace(".weights.h5", ".json"))
 
@@ -172,28 +192,3 @@ def _write_csv(path: Path, rows: list[dict[str, float]]) -> None:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _refuse_another_config(config_file: Path, config: TrainConfig) -> None:
-    recorded = _flat(yaml.safe_load(config_file.read_text()))
-    given = _flat(yaml.safe_load(dump(config)))
-    fields = (recorded.keys() | given.keys()) - CHANGEABLE
-    differing = sorted(f for f in fields if recorded.get(f) != given.get(f))
-    if differing:
-        first = differing[0]
-        raise BadInput(
-            f"{str(config_file.parent)!r} is a run with another config ({', '.join(differing)} "
-            f"differ; {first}: {recorded.get(first)} there, {given.get(first)} here); "
-            "choose another --run, or remove that folder"
-        )
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, its keys joined with dots."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
