@@ -12,7 +12,7 @@ Deviations of `alexnet`:
 - He initialisation in the place of Gaussians of 0.01 and biases of 1.
 
 Deviations of `alexnet_owt`, all of them torchvision's too, whose weights it takes:
-- 64 filters in the first and 256 in the fourth convolution, where the paper has 64 and 384.
+- 256 filters in the fourth convolution, where the paper has 384.
 - Padding of 2 in the first convolution: 224 pixels give 55x55.
 - No adaptive pooling before the dense layers (torchvision's changes nothing at 224 pixels): another
   input size means another first dense layer.
