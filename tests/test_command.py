@@ -119,6 +119,13 @@ def test_the_command_line_ends_with_status_2_and_one_line(command, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_print_config_needs_nothing_else(command):
+    done = command("pipelines.train", "--print_config")
+    assert done.returncode == 0
+    assert "data: null" in done.stdout
+    assert "network: resnet50" in done.stdout
+
+
 def test_print_config_prints_what_would_run(command):
     done = command("pipelines.train", "data", "--network", "simple_cnn", "--print_config")
     assert done.returncode == 0

@@ -90,6 +90,21 @@ def test_evaluation_sees_what_pillow_resizes_and_crops(scene, size_px, interpola
     assert psnr(ours, theirs) > 40
 
 
+def test_a_sliver_is_seen_without_resizing_all_of_it():
+    """One pixel by 5,000: resized whole, to 256 by 1,280,000 pixels, it would take 4 GB."""
+    sliver = np.tile(np.arange(5000, dtype=np.uint8)[None, :, None], (1, 1, 3))
+    seen = evaluation_image(encode(sliver, "PNG"), InputSpec()).numpy()
+    assert np.ptp(seen) <= 1
+    assert abs(int(seen[0, 0, 0]) - 2500 % 256) <= 1
+
+
+def test_cmyk_files_are_decoded_in_grey_and_colour(scene):
+    file = io.BytesIO()
+    Image.fromarray(scene).convert("CMYK").save(file, "JPEG", quality=95)
+    for channels in (1, 3):
+        assert decode(file.getvalue(), channels=channels).shape == (90, 130, channels)
+
+
 def test_evaluation_of_an_image_of_the_right_size_changes_nothing(scene):
     square = scene[:64, :64]
     spec = InputSpec(size_px=64, crop_fraction=1.0)

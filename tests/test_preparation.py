@@ -8,6 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from pipelines.atomic import scratch
 from pipelines.config import PrepareConfig
 from pipelines.data.preparation import prepare
 from pipelines.errors import BadInput
@@ -158,6 +159,44 @@ def test_files_that_are_no_images_are_named_and_left_out(split_folder, tmp_path)
     }
     assert "left out 3 files" in str(result)
     assert "train/cat/notes.txt" in str(result)
+
+
+def test_classes_that_only_blanks_tell_apart_stay_apart(tmp_path):
+    for number, name in enumerate(("cat", "cat ")):
+        photograph(tmp_path / "pets" / "train" / name / "0.JPEG", seed=number)
+        photograph(tmp_path / "pets" / "val" / name / "0.JPEG", seed=number + 5)
+    prepare(PrepareConfig(str(tmp_path / "pets"), tmp_path / "out"))
+    names = tfds.builder_from_directory(tmp_path / "out").info.features["label"].names
+    assert names == ["cat (cat)", "cat (cat )"]
+
+
+def test_a_class_without_a_name_is_refused(tmp_path):
+    for split in ("train", "val"):
+        photograph(tmp_path / "odd" / split / " " / "0.JPEG", seed=0)
+    with pytest.raises(BadInput, match="class names .* are empty or not UTF-8"):
+        prepare(PrepareConfig(str(tmp_path / "odd"), tmp_path / "out"))
+
+
+def test_a_class_name_is_one_line(tmp_path):
+    for number, name in enumerate(("a\nb", "c")):
+        photograph(tmp_path / "odd" / "train" / name / "0.JPEG", seed=number)
+        photograph(tmp_path / "odd" / "val" / name / "0.JPEG", seed=number + 5)
+    prepare(PrepareConfig(str(tmp_path / "odd"), tmp_path / "out"))
+    assert {label for _, label in read(tmp_path / "out", "train").values()} == {"a b", "c"}
+
+
+def test_annotations_of_a_missing_file_are_counted_among_the_bad(tmp_path):
+    root = tmp_path / "tiny"
+    photograph(root / "train" / "n01" / "images" / "n01_0.JPEG", seed=0)
+    photograph(root / "val" / "images" / "val_0.JPEG", seed=1)
+    (root / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn01\t0\nval_1.JPEG\tn01\t0\n")
+    result = prepare(PrepareConfig(str(root), tmp_path / "out"))
+    assert [bad.key for bad in result.bad_files] == ["val/images/val_1.JPEG"]
+
+
+def test_a_preparation_under_way_is_left_alone(split_folder, tmp_path):
+    with scratch(tmp_path / "out"), pytest.raises(BadInput, match="in use by another process"):
+        prepare(PrepareConfig(str(split_folder), tmp_path / "out"))
 
 
 def test_a_finished_preparation_is_found_again(split_folder, tmp_path):

@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +22,7 @@ from sklearn.datasets import load_digits
 
 from pipelines.config import ExportConfig, ServeConfig
 from pipelines.data.streams import encoded_images, evaluation_stream, open_dataset
-from pipelines.errors import BadInput
+from pipelines.errors import BadInput, Failed
 from pipelines.serving.saved_model import export, latest_version
 from pipelines.serving.server import serve
 from pipelines.training.run import Run
@@ -111,6 +112,18 @@ def test_the_same_checkpoint_is_exported_once(run, saved_models):
 def test_another_export_is_the_next_version(run, tmp_path):
     assert export(ExportConfig(run, tmp_path / "m", top_k=3)).saved_model.endswith("/1")
     assert export(ExportConfig(run, tmp_path / "m", top_k=2)).saved_model.endswith("/2")
+
+
+def test_a_model_that_answers_nan_is_not_published(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    broken = Run.open(folder)
+    model = broken.classifier()
+    model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
+    broken.save_checkpoint(model, [{"epoch": 1.0}] * 4)
+    with pytest.raises(Failed, match="does not answer as the trained model does"):
+        export(ExportConfig(folder, tmp_path / "model"))
+    assert not latest_version(tmp_path / "model")
 
 
 def test_a_run_that_is_none_is_refused(tmp_path):
@@ -204,7 +217,15 @@ def test_status_and_metadata_are_tensorflow_servings(server):
         ("/v1/models/digits:predict", b"{", 400, "not JSON that can be read"),
         ("/v1/models/digits:predict", {"instances": []}, 400, '{"instances": [{"b64"'),
         ("/v1/models/digits:predict", {"instances": [7]}, 400, "instance 0 is not"),
+        ("/v1/models/digits:predict", b"[" * 100_000, 400, "not JSON that can be read"),
         ("/v1/models/digits:predict", {"instances": [{"b64": "?"}]}, 400, "not valid base64"),
+        ("/v1/models/digits:predict", {"instances": [{"b64": "é"}]}, 400, "not valid base64"),
+        (
+            "/v1/models/digits:predict",
+            {"instances": [[[[10**400]]]], "signature_name": "image_tensor"},
+            400,
+            "not equally nested lists of numbers",
+        ),
         (
             "/v1/models/digits:predict",
             {"instances": [1], "signature_name": "no"},

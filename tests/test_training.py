@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -10,13 +11,16 @@ import keras
 import numpy as np
 import pytest
 
-from pipelines.command import load
-from pipelines.config import TrainConfig
+from pipelines.atomic import locked
+from pipelines.command import dump, load
+from pipelines.config import PrepareConfig, TrainConfig
+from pipelines.data.preparation import prepare
 from pipelines.data.streams import num_images, open_dataset
 from pipelines.errors import BadInput, Failed
 from pipelines.training.fit import train
 from pipelines.training.run import Run
 from tests.conftest import digits_config
+from tests.test_preparation import photograph
 
 
 def weights(folder):
@@ -71,7 +75,7 @@ def test_another_config_is_refused_with_what_differs(run, digits):
 def test_a_corrupt_checkpoint_is_named_and_nothing_lost(run, digits, tmp_path):
     folder = tmp_path / "run"
     config = digits_config(digits, folder, "--epochs", "3")
-    subprocess.run(["cp", "-r", run, folder], check=True)
+    shutil.copytree(run, folder)
     (folder / "config.yaml").unlink()
     newest = folder / "checkpoints" / "epoch_0003.weights.h5"
     damaged = bytearray(newest.read_bytes())
@@ -82,6 +86,34 @@ def test_a_corrupt_checkpoint_is_named_and_nothing_lost(run, digits, tmp_path):
     newest.unlink()
     newest.with_name("epoch_0003.json").unlink()
     assert train(config).epochs == 3
+
+
+@pytest.mark.parametrize("record", ["", "{}", '{"sha256": 1'])
+def test_a_corrupt_record_of_a_checkpoint_is_named(run, digits, tmp_path, record):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    (folder / "checkpoints" / "epoch_0003.json").write_text(record)
+    with pytest.raises(BadInput, match="corrupt checkpoint"):
+        Run.open(folder).classifier()
+
+
+def test_data_of_other_classes_is_refused_and_the_run_stays_whole(run, tmp_path):
+    for number, name in enumerate("ab"):
+        photograph(tmp_path / "source" / "train" / name / "0.JPEG", seed=number)
+        photograph(tmp_path / "source" / "val" / name / "0.JPEG", seed=number)
+    prepare(PrepareConfig(str(tmp_path / "source"), tmp_path / "data"))
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    config = digits_config(tmp_path / "data", folder, "--epochs", "3", "--global_batch_size", "2")
+    (folder / "config.yaml").write_text(dump(config))
+    with pytest.raises(BadInput, match=r"class 0 is 'a' there and '0' in the run"):
+        train(config)
+    assert Run.open(folder).class_names() == [str(digit) for digit in range(10)]
+
+
+def test_a_run_under_way_is_left_alone(run, digits):
+    with locked(run), pytest.raises(BadInput, match="in use by another process"):
+        train(digits_config(digits, run, "--epochs", "3"))
 
 
 def test_a_batch_larger_than_the_split_is_refused(digits, tmp_path):

@@ -1,10 +1,11 @@
 """Searches: from a space file to a config that trains."""
 
+import dataclasses
 import json
 
 import pytest
 
-from pipelines.command import load, parse
+from pipelines.command import dump, load, parse
 from pipelines.config import TrainConfig
 from pipelines.errors import BadInput
 from tests.conftest import RECIPE
@@ -53,6 +54,7 @@ def test_a_search_whose_trials_all_fail_says_why_and_ends_with_1(command, digits
         ("optimizer.base_lr: {log_float: [0, 1]}", "starts above 0"),
         ("optimizer.base_lr: 3", "not one of"),
         ("seed: {choice: []}", "takes a list"),
+        ("seed: {int: [1.5, 3]}", "does not take"),
         ("[1, 2]", "not a mapping"),
         ("a: [", "cannot read the space"),
     ],
@@ -68,6 +70,23 @@ def test_a_field_that_does_not_exist_is_refused_before_any_trial(digits, tmp_pat
     train = parse(TrainConfig, ["--config", str(RECIPE), "--data", str(digits)])
     with pytest.raises(BadInput, match=r"did you mean 'optimizer\.base_lr'"):
         search(SearchConfig(tmp_path / "space.yaml", tmp_path / "search", train))
+    assert not (tmp_path / "search").exists()
+
+
+def test_a_search_goes_on_only_as_it_was_begun(digits, tmp_path):
+    train = parse(TrainConfig, ["--config", str(RECIPE), "--data", str(digits)])
+    config = SearchConfig(SPACE, tmp_path / "search", train)
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "search.yaml").write_text(dump(config))
+    longer = dataclasses.replace(config, train=dataclasses.replace(train, epochs=20))
+    with pytest.raises(BadInput, match=r"train\.epochs differ; train\.epochs: 10 there, 20 here"):
+        search(longer)
+
+
+def test_missing_data_is_told_before_any_trial(tmp_path):
+    train = parse(TrainConfig, ["--config", str(RECIPE), "--data", str(tmp_path / "none")])
+    with pytest.raises(BadInput, match="no prepared data set"):
+        search(SearchConfig(SPACE, tmp_path / "search", train))
     assert not (tmp_path / "search").exists()
 
 

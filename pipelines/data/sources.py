@@ -221,15 +221,14 @@ def _label_names(root: Path, classes: list[str]) -> list[str]:
         f"{name} ({wnid})" if names.count(name) > 1 else name
         for name, wnid in zip(names, classes, strict=True)
     ]
-    if not all(names) or len(set(names)) < len(names) or any(map(_cannot_be_text, names)):
+    if unusable := [name for name in names if not name or _is_not_utf8(name)]:
         raise BadInput(
-            f"class names in {str(root)!r} are empty, not UTF-8, or alike but for blanks: "
-            f"{[name for name in names if names.count(name) > 1 or not name][:2]}; rename them"
+            f"class names in {str(root)!r} are empty or not UTF-8: {unusable[:2]}; rename them"
         )
     return names
 
 
-def _cannot_be_text(name: str) -> bool:
+def _is_not_utf8(name: str) -> bool:
     """Whether a file's name holds bytes that are not UTF-8."""
     return any("\udc80" <= character <= "\udcff" for character in name)
 
