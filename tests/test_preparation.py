@@ -173,7 +173,7 @@ def test_classes_that_only_blanks_tell_apart_stay_apart(tmp_path):
 def test_a_class_without_a_name_is_refused(tmp_path):
     for split in ("train", "val"):
         photograph(tmp_path / "odd" / split / " " / "0.JPEG", seed=0)
-    with pytest.raises(BadInput, match="class names .* are empty or not UTF-8"):
+    with pytest.raises(BadInput, match=r"class names .* are empty or not UTF-8"):
         prepare(PrepareConfig(str(tmp_path / "odd"), tmp_path / "out"))
 
 
