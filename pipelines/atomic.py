@@ -8,6 +8,11 @@ from pathlib import Path
 _PREFIX = ".partial-"
 
 
+def neighbour(path: Path) -> Path:
+    """Where the unfinished `path` lies: hidden, beside it, on the same disk."""
+    return path.with_name(_PREFIX + path.name)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary neighbour of `path` to write to, and renames it to `path` when whole.
@@ -20,23 +25,11 @@ def replacing(path: Path) -> Iterator[Path]:
         path: a file (replaced if it exists) or a directory (which must not exist).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(_PREFIX + path.name)
+    partial = neighbour(path)
     _remove(partial)
     try:
         yield partial
         partial.replace(path)
-    finally:
-        _remove(partial)
-
-
-@contextmanager
-def scratch(path: Path) -> Iterator[Path]:
-    """Gives an empty neighbouring directory, on the same disk as `path`, and removes it after."""
-    partial = path.with_name(_PREFIX + path.name)
-    _remove(partial)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
     finally:
         _remove(partial)
 

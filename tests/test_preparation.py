@@ -38,7 +38,8 @@ def split_folder(tmp_path):
     for split, count in (("train", 3), ("val", 2)):
         for number, name in enumerate(("cat", "dog")):
             for index in range(count):
-                photograph(root / split / name / f"{index}.JPEG", seed=100 * number + index)
+                seed = 100 * number + 10 * count + index
+                photograph(root / split / name / f"{index}.JPEG", seed)
     return root
 
 
@@ -116,11 +117,12 @@ def test_any_tfds_data_set_is_a_source(tmp_path, monkeypatch):
             )
 
         def _split_generators(self, dl_manager):
-            return {"train": self._generate_examples(9), "test": self._generate_examples(4)}
+            return {"train": self._generate_examples(0, 9), "test": self._generate_examples(9, 13)}
 
-        def _generate_examples(self, count):
-            for index in range(count):
+        def _generate_examples(self, start, stop):
+            for index in range(start, stop):
                 image = np.full((8, 8, 3), 255 * (index % 2), np.uint8)
+                image[index % 8, index // 8] = 128
                 yield index, {"image": image, "label": index % 2}
 
     result = prepare(PrepareConfig("tfds:checkerboards", tmp_path / "out"))
@@ -181,7 +183,7 @@ def test_an_out_folder_of_something_else_is_left_alone(split_folder, tmp_path):
     [
         ("nowhere", "no folder 'nowhere'"),
         ("empty", "no images in 'empty'"),
-        ("broken", "has no image that decodes: 1 files do not, train/cat/0.JPEG first"),
+        ("broken", "no image is left for the split .train.*1 files were dropped, train/cat/0.JPEG first"),
         ("strange", "classes that train lacks, 'bird' first"),
         ("tfds:no_such_data_set", "cannot prepare tfds:no_such_data_set"),
     ],
