@@ -13,6 +13,7 @@ import re
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -115,9 +116,10 @@ def examine(example: Example, config: PrepareConfig) -> tuple[Facts, bytes]:
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            image = _open(example.encoded)
-            found, details = _formats(image, example.key)
-            encoded = _to_keep(image, example.encoded, found, config)
+            with _naming_what_pillow_raises(example.encoded):
+                image = _open(example.encoded)
+                found, details = _formats(image, example.key)
+                encoded = _to_keep(image, example.encoded, found, config)
             pixels = _decode(encoded)
         except Unreadable as error:
             thumbnail = _partial_thumbnail(example.encoded)
@@ -137,6 +139,17 @@ def examine(example: Example, config: PrepareConfig) -> tuple[Facts, bytes]:
     return facts, encoded
 
 
+@contextmanager
+def _naming_what_pillow_raises(encoded: bytes) -> Iterator[None]:
+    """Pillow raises whatever a broken file leads it to, OSError and struct.error among others."""
+    try:
+        yield
+    except Unreadable:
+        raise
+    except Exception as error:
+        raise Unreadable(_how_broken(encoded), str(error)) from error
+
+
 def _open(encoded: bytes) -> Image.Image:
     """The image with its header read and nothing decoded."""
     if not encoded:
@@ -149,8 +162,6 @@ def _open(encoded: bytes) -> Image.Image:
         if any(encoded.startswith(signature) for signature in SIGNATURES):
             raise Unreadable(_how_broken(encoded), "its header cannot be read") from error
         raise Unreadable("not_an_image", f"begins with {encoded[:8]!r}") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise Unreadable(_how_broken(encoded), str(error)) from error
 
 
 def _formats(image: Image.Image, key: str) -> tuple[list[str], list[str]]:
@@ -184,10 +195,7 @@ def _to_keep(image: Image.Image, encoded: bytes, found: list[str], config: Prepa
     shrink = config.short_side_px is not None and min(image.size) > config.short_side_px
     if not (rewrite or shrink):
         return encoded
-    try:
-        image = ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise Unreadable(_how_broken(encoded), str(error)) from error
+    image = ImageOps.exif_transpose(image).convert("RGB")
     if shrink:
         scale = config.short_side_px / min(image.size)
         size = [round(side * scale) for side in image.size]
@@ -218,7 +226,7 @@ def _partial_thumbnail(encoded: bytes) -> str:
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
         return thumbnail(encoded)
-    except Exception:  # Pillow raises whatever a broken file leads it to.
+    except Exception:
         return ""
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = False

@@ -155,7 +155,7 @@ def _as_test(name: str, test: Source, source: Source) -> Split:
     split = next((test.splits[s] for s in VALIDATION_NAMES if s in test.splits), None)
     split = test.splits["train"] if split is None else split
     numbers = {number: label for label, number in enumerate(source.class_ids)}
-    if not set(test.class_ids) <= set(numbers):
+    if not set(test.class_ids) <= set(numbers) and all(map(str.isdecimal, test.class_ids)):
         numbers = {str(label): label for label in range(len(source.class_ids))}
     unknown = [name for name in test.class_ids if name not in numbers]
     if unknown:
@@ -281,6 +281,8 @@ def _manifest(file: Path) -> Source:
                 if file.suffix == ".csv"
                 else [json.loads(line) for line in lines if line.strip()]
             )
+        if not rows:
+            raise ValueError("it lists nothing")
         files: dict[str, list[tuple[Path, str]]] = {"train": []}
         for row in rows:
             split = row.get("split") or "train"
