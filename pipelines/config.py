@@ -265,6 +265,32 @@ def network_defaults(network: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class InspectConfig:
+    """A prepared data set on one page: counts, sizes, classes, and what the network will see.
+
+    Args:
+        data: a folder that `pipelines.prepare` wrote.
+        train: the run to look ahead to; its input and augmentation decide what is seen.
+        out: the page to write, `.html`; the grid of images is a `.png` beside it.
+        sample: images of each split to measure at most; the records lie in random order.
+        grid_images: training images to show.
+    """
+
+    data: Path
+    train: TrainConfig
+    out: Path = Path("inspection.html")
+    sample: int = 20_000
+    grid_images: int = 40
+
+    links: ClassVar = {"data": "train.data"}
+
+    def __post_init__(self) -> None:
+        _require(self.out.suffix == ".html", f"out is {str(self.out)!r}; it ends in .html")
+        _require(self.sample >= 1, f"sample is {self.sample}; at least 1")
+        _require(self.grid_images >= 1, f"grid_images is {self.grid_images}; at least 1")
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """Accuracy of a run over every image of a split, each counted once.
 
