@@ -33,7 +33,7 @@ class Kind(NamedTuple):
 
 _UNREADABLE = ("drop",)
 _FORMAT = ("keep", "rewrite", "drop")
-_COMPARISON = ("keep", "drop")
+_PICTURE = ("keep", "drop")
 
 # In this order a file is given its one reason where it has several. What compares images with one
 # another drops from `train` only: an evaluation split stays what its publisher made it.
@@ -43,13 +43,14 @@ KINDS = {
     "decompression_bomb": Kind("drop", _UNREADABLE, "more pixels than Pillow thinks safe"),
     "truncated": Kind("drop", _UNREADABLE, "the file ends before the image does"),
     "corrupt": Kind("drop", _UNREADABLE, "the decoder gives up inside the image"),
+    "damaged": Kind("drop", _PICTURE, "the decoder goes on, with wrong pixels"),
     "foreign_format": Kind("rewrite", ("rewrite", "drop"), "a format the stream cannot decode"),
-    "too_small": Kind("drop", _COMPARISON, "the short side is under min_side_px"),
-    "leak": Kind("drop", _COMPARISON, "the same bytes in another split"),
-    "two_labels": Kind("drop", _COMPARISON, "the same bytes under two labels"),
-    "exact_duplicate": Kind("drop", _COMPARISON, "the same bytes again, one copy stays"),
-    "near_leak": Kind("keep", _COMPARISON, "looks like an image of another split"),
-    "near_duplicate": Kind("keep", _COMPARISON, "looks like an image of the same split"),
+    "too_small": Kind("drop", _PICTURE, "the short side is under min_side_px"),
+    "leak": Kind("drop", _PICTURE, "the same bytes in another split"),
+    "two_labels": Kind("drop", _PICTURE, "the same bytes under two labels"),
+    "exact_duplicate": Kind("drop", _PICTURE, "the same bytes again, one copy stays"),
+    "near_leak": Kind("keep", _PICTURE, "looks like an image of another split"),
+    "near_duplicate": Kind("keep", _PICTURE, "looks like an image of the same split"),
     "cmyk": Kind("keep", _FORMAT, "ink colours; the stream converts them"),
     "wrong_extension": Kind("keep", _FORMAT, "the name says another format"),
     "greyscale": Kind("keep", _FORMAT, "one channel; the stream repeats it"),
@@ -73,7 +74,7 @@ class PrepareConfig:
         manual_dir: where the archives lie that `tfds:NAME` asks to be fetched by hand.
         holdout_fraction: share of the images that becomes `validation` where the source has no
             such split; chosen by content, so that adding images moves none across.
-        minival_fraction: share of `train` that becomes `minival`, to tune on; by content too.
+        minival: share of `train` that becomes `minival`, to tune on; by content too.
         folds: splits `train` by content into `fold0`, `fold1`, ...; 1 leaves it whole.
         on_bad: whether what is to be dropped is dropped, makes the command fail, or is kept as
             far as it decodes.
@@ -90,7 +91,7 @@ class PrepareConfig:
     tests: dict[str, str] = field(default_factory=dict)
     manual_dir: Path | None = None
     holdout_fraction: float = 0.1
-    minival_fraction: float = 0.0
+    minival: float = 0.0
     folds: int = 1
     on_bad: str = "drop"
     handling: dict[str, str] = field(default_factory=dict)
@@ -105,8 +106,8 @@ class PrepareConfig:
             f"holdout_fraction is {self.holdout_fraction}; it lies between 0 and 1",
         )
         _require(
-            0 <= self.minival_fraction < 1,
-            f"minival_fraction is {self.minival_fraction}; it lies in [0, 1)",
+            0 <= self.minival < 1,
+            f"minival is {self.minival}; it lies in [0, 1)",
         )
         _require(self.folds >= 1, f"folds is {self.folds}; at least 1")
         _require(self.on_bad in ON_BAD, f"on_bad is {self.on_bad!r}; one of {', '.join(ON_BAD)}")

@@ -49,6 +49,9 @@ def one_of_each(tmp_path_factory):
     (cat / "truncated.JPEG").write_bytes(whole[: len(whole) // 2])
     whole = photograph(cat / "corrupt.png", 1001, SIZE)
     (cat / "corrupt.png").write_bytes(whole[:100] + bytes(200) + whole[300:])
+    whole = photograph(cat / "damaged.JPEG", 1010, (256, 192))
+    middle = len(whole) // 2
+    (cat / "damaged.JPEG").write_bytes(whole[:middle] + bytes(400) + whole[middle + 400 :])
     photograph(cat / "foreign_format.webp", 1002, SIZE)
     photograph(cat / "too_small.png", 1003, (64, 3))
     (cat / "leak.JPEG").write_bytes((root / "val" / "dog" / "3.JPEG").read_bytes())

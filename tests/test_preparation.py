@@ -208,7 +208,7 @@ def many(tmp_path_factory):
 
 
 def configured(source, out, **options):
-    return PrepareConfig(str(source), out, minival_fraction=0.1, folds=2, **options)
+    return PrepareConfig(str(source), out, minival=0.1, folds=2, **options)
 
 
 def contents(folder):
@@ -322,7 +322,7 @@ def test_images_are_shrunk_and_never_enlarged(tmp_path):
 def test_the_command_killed_with_its_workers_goes_on_and_leaves_no_process(
     many, uninterrupted, tmp_path
 ):
-    arguments = ["--minival_fraction", "0.1", "--folds", "2", "--workers", "2"]
+    arguments = ["--minival", "0.1", "--folds", "2", "--workers", "2"]
     command = [sys.executable, "-m", "pipelines.prepare", many, "--out", tmp_path / "out"]
     workspace = tmp_path / ".partial-out"
     for files in (2, 7, 13):

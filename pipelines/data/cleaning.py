@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import imagehash
 import numpy as np
+import simplejpeg
 import tensorflow as tf
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
@@ -42,8 +43,9 @@ EXTENSIONS = {
     ".tiff": "TIFF",
 }
 # How each format begins, and ends: a file that begins so is an image, whatever became of the rest.
+_JPEG = b"\xff\xd8\xff"
 SIGNATURES = {
-    b"\xff\xd8\xff": b"\xff\xd9",
+    _JPEG: b"\xff\xd9",
     b"\x89PNG\r\n\x1a\n": b"IEND\xaeB`\x82",
     b"GIF8": b";",
     b"BM": b"",
@@ -125,6 +127,9 @@ def examine(example: Example, config: PrepareConfig) -> tuple[Facts, bytes]:
             thumbnail = _partial_thumbnail(example.encoded)
             facts = facts._replace(found=(error.kind,), detail=error.detail, thumbnail=thumbnail)
             return facts, b""
+    if damage := _damage(encoded):
+        found.append("damaged")
+        details.append(damage)
     if min(image.size) < config.min_side_px:
         found.append("too_small")
         details.append(f"{image.width} x {image.height} px")
@@ -213,6 +218,23 @@ def _decode(encoded: bytes) -> np.ndarray:
         first_line = error.message.partition("\n")[0]
         detail = re.sub(r"{{.*?}} | \[Op:.*", "", first_line)
         raise Unreadable(_how_broken(encoded), detail) from error
+
+
+def _damage(encoded: bytes) -> str:
+    """What libjpeg remarks on and TensorFlow passes over: a hole in the middle of a JPEG.
+
+    Decoded as small and grey as it gets, which still reads every byte. Bytes too many between
+    two segments, which some cameras write, harm no pixel.
+    """
+    if not encoded.startswith(_JPEG):
+        return ""
+    try:
+        simplejpeg.decode_jpeg(encoded, "GRAY", min_height=1, min_width=1)
+    except ValueError as error:
+        remark = str(error)
+        if remark.startswith("Corrupt JPEG data") and "extraneous bytes" not in remark:
+            return remark
+    return ""
 
 
 def _how_broken(encoded: bytes) -> str:

@@ -22,8 +22,8 @@ def divide(images: dict[str, list[Facts]], config: PrepareConfig) -> dict[str, l
     carved = {}
     if "validation" not in images:
         carved["validation"], train = _carve(train, "", config.holdout_fraction)
-    if config.minival_fraction:
-        carved["minival"], train = _carve(train, "minival", config.minival_fraction)
+    if config.minival:
+        carved["minival"], train = _carve(train, "minival", config.minival)
     return _folds(train, config.folds) | carved | others
 
 

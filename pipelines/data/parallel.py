@@ -3,12 +3,12 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -37,37 +37,42 @@ def process_map(workers: int) -> Iterator[Map]:
     Raises:
         Failed: a worker was killed.
     """
-    if workers == 1:
-        yield map
-        return
-    # TensorFlow cannot be forked once it runs: workers are forked from a server that imported it
-    # and did nothing with it.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pipelines.data.preparation"])
-    _start_server()
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-    try:
-        yield executor.map
-    except BrokenProcessPool as error:
-        raise Failed(
-            "a worker process was killed, for want of memory perhaps; the same command goes on "
-            "from here, with fewer --workers if need be"
-        ) from error
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+    with _native_code_silenced():
+        if workers == 1:
+            yield map
+            return
+        # TensorFlow cannot be forked once it runs: workers are forked from a server that imported
+        # it and did nothing with it.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["pipelines.data.preparation"])
+        executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+        try:
+            yield executor.map
+        except BrokenProcessPool as error:
+            raise Failed(
+                "a worker process was killed, for want of memory perhaps; the same command goes "
+                "on from here, with fewer --workers if need be"
+            ) from error
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_server() -> None:
-    """Starts the server with a standard error that nobody reads.
+@contextmanager
+def _native_code_silenced() -> Iterator[None]:
+    """Lets only Python write to standard error, here and in the processes started meanwhile.
 
-    TensorFlow and libjpeg write notes there; what goes wrong reaches the parent as an exception.
+    TensorFlow and libjpeg have a note there for every broken image, and whole pages at the start.
     """
+    python_stderr = sys.stderr
+    python_stderr.flush()
     own = os.dup(2)
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
-        forkserver.ensure_running()
+        with os.fdopen(own, "w", closefd=False) as sys.stderr:
+            yield
     finally:
+        sys.stderr = python_stderr
         os.dup2(own, 2)
         os.close(own)
 

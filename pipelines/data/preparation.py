@@ -103,8 +103,16 @@ class Preparation:
             lines += [f"  {bad.key}: {bad.reason}" for bad in self.bad_files[:_SHOWN]]
         if self.found:
             lines.append(f"see {self.out}/{CONTACT_SHEET}; all of it is in {CLEANING}")
-        lines.append(f"next: python -m pipelines.train {self.out} --network resnet18")
+        lines.append(f"next: python -m pipelines.train {self.out} --network resnet18{self._splits}")
         return "\n".join(lines)
+
+    @property
+    def _splits(self) -> str:
+        """What `train` is told so that tuning does not see the validation set."""
+        folds = [split for split in self.images if split.startswith("fold")]
+        if folds:
+            return f" --train_split {'+'.join(folds[1:])} --validation_split {folds[0]}"
+        return " --validation_split minival" if "minival" in self.images else ""
 
 
 @dataclass(frozen=True)
@@ -137,8 +145,9 @@ class Piece:
         return self.stem.with_suffix(".json")
 
     def facts(self) -> list[Facts]:
+        pack = str(self.pack)
         rows = json.loads(self.facts_file.read_text())
-        return [Facts(*row)._replace(pack=str(self.pack)) for row in rows]
+        return [Facts(*row)._replace(pack=pack) for row in rows]
 
 
 def prepare(config: PrepareConfig) -> Preparation:
