@@ -12,6 +12,11 @@ from pipelines.errors import BadInput
 _PREFIX = ".partial-"
 
 
+def neighbour(path: Path) -> Path:
+    """Where the unfinished `path` lies: hidden, beside it, on the same disk."""
+    return path.with_name(_PREFIX + path.name)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary neighbour of `path` to write to, and renames it to `path` when whole.
@@ -24,27 +29,13 @@ def replacing(path: Path) -> Iterator[Path]:
         path: a file (replaced if it exists) or a directory (which must not exist).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(_PREFIX + path.name)
+    partial = neighbour(path)
     _remove(partial)
     try:
         yield partial
         partial.replace(path)
     finally:
         _remove(partial)
-
-
-@contextmanager
-def scratch(path: Path) -> Iterator[Path]:
-    """Gives an empty neighbouring directory, on the same disk as `path`, and removes it after."""
-    partial = path.with_name(_PREFIX + path.name)
-    partial.mkdir(parents=True, exist_ok=True)
-    with locked(partial):
-        for left_behind in partial.iterdir():
-            _remove(left_behind)
-        try:
-            yield partial
-        finally:
-            _remove(partial)
 
 
 @contextmanager

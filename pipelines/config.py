@@ -7,7 +7,7 @@ import TensorFlow.
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from keras_zoo import InputSpec, card
 
@@ -17,26 +17,126 @@ def _require(holds: bool, message: str) -> None:
         raise ValueError(message)
 
 
-@dataclass(frozen=True)
-class PrepareConfig:
-    """From a pile of images to a TFDS data set on disk.
+class Kind(NamedTuple):
+    """Something that cleaning finds: how it is handled unless told otherwise, and what it means.
 
     Args:
-        source: a folder of images, `tfds:NAME`, or `digits` (the scans scikit-learn carries).
+        handling: the default, `drop`, `rewrite` (as an upright RGB JPEG) or `keep`.
+        allowed: the handlings there are to choose from.
+        meaning: what a person reads beside the count.
+    """
+
+    handling: str
+    allowed: tuple[str, ...]
+    meaning: str
+
+
+_UNREADABLE = ("drop",)
+_FORMAT = ("keep", "rewrite", "drop")
+_PICTURE = ("keep", "drop")
+
+# In this order a file is given its one reason where it has several. What compares images with one
+# another drops from `train` only: an evaluation split stays what its publisher made it.
+KINDS = {
+    "zero_byte": Kind("drop", _UNREADABLE, "a file without content"),
+    "not_an_image": Kind("drop", _UNREADABLE, "no image format begins like this"),
+    "decompression_bomb": Kind("drop", _UNREADABLE, "more pixels than Pillow thinks safe"),
+    "truncated": Kind("drop", _UNREADABLE, "the file ends before the image does"),
+    "corrupt": Kind("drop", _UNREADABLE, "the decoder gives up inside the image"),
+    "damaged": Kind("drop", _PICTURE, "the decoder goes on, with wrong pixels"),
+    "foreign_format": Kind("rewrite", ("rewrite", "drop"), "a format the stream cannot decode"),
+    "too_small": Kind("drop", _PICTURE, "the short side is under min_side_px"),
+    "leak": Kind("drop", _PICTURE, "the same bytes in another split"),
+    "two_labels": Kind("drop", _PICTURE, "the same bytes under two labels"),
+    "exact_duplicate": Kind("drop", _PICTURE, "the same bytes again, one copy stays"),
+    "near_leak": Kind("keep", _PICTURE, "looks like an image of another split"),
+    "near_duplicate": Kind("keep", _PICTURE, "looks like an image of the same split"),
+    "cmyk": Kind("keep", _FORMAT, "ink colours; the stream converts them"),
+    "wrong_extension": Kind("keep", _FORMAT, "the name says another format"),
+    "greyscale": Kind("keep", _FORMAT, "one channel; the stream repeats it"),
+    "alpha": Kind("keep", _FORMAT, "transparency; the stream ignores it"),
+    "exif_orientation": Kind("keep", _FORMAT, "to be turned; the stream does not"),
+}
+
+ON_BAD = ("drop", "fail", "keep")
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """From a pile of images to a clean TFDS data set on disk.
+
+    Args:
+        source: a folder of images, of Tiny ImageNet or of the ILSVRC2012 archives; a `.csv` or
+            `.jsonl` manifest; `tfds:NAME`; or `digits` (the scans scikit-learn carries).
         out: the folder to write; `tfds.builder_from_directory` reads it.
+        tests: further test sets by the name of their split, each a source of its own with the
+            same classes: `--tests.imagenet_v2 FOLDER`.
+        manual_dir: where the archives lie that `tfds:NAME` asks to be fetched by hand.
         holdout_fraction: share of the images that becomes `validation` where the source has no
             such split; chosen by content, so that adding images moves none across.
+        minival: share of `train` that becomes `minival`, to tune on; by content too.
+        folds: splits `train` by content into `fold0`, `fold1`, ...; 1 leaves it whole.
+        on_bad: whether what is to be dropped is dropped, makes the command fail, or is kept as
+            far as it decodes.
+        handling: by kind, `drop`, `rewrite` or `keep`: `--handling.exif_orientation rewrite`.
+        min_side_px: an image whose short side is under this is `too_small`.
+        short_side_px: images are shrunk to this short side; the bytes are kept as they are
+            unless given.
+        quality: JPEG quality of what is rewritten, 1 to 100.
+        workers: processes that read, decode and write; as many as there are cores unless given.
     """
 
     source: str
     out: Path
+    tests: dict[str, str] = field(default_factory=dict)
+    manual_dir: Path | None = None
     holdout_fraction: float = 0.1
+    minival: float = 0.0
+    folds: int = 1
+    on_bad: str = "drop"
+    handling: dict[str, str] = field(default_factory=dict)
+    min_side_px: int = 8
+    short_side_px: int | None = None
+    quality: int = 90
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         _require(
             0 < self.holdout_fraction < 1,
             f"holdout_fraction is {self.holdout_fraction}; it lies between 0 and 1",
         )
+        _require(
+            0 <= self.minival < 1,
+            f"minival is {self.minival}; it lies in [0, 1)",
+        )
+        _require(self.folds >= 1, f"folds is {self.folds}; at least 1")
+        _require(self.on_bad in ON_BAD, f"on_bad is {self.on_bad!r}; one of {', '.join(ON_BAD)}")
+        _require(self.min_side_px >= 1, f"min_side_px is {self.min_side_px}; at least 1")
+        _require(
+            self.short_side_px is None or self.short_side_px >= self.min_side_px,
+            f"short_side_px is {self.short_side_px}; at least min_side_px, {self.min_side_px}",
+        )
+        _require(1 <= self.quality <= 100, f"quality is {self.quality}; from 1 to 100")
+        _require(
+            self.workers is None or self.workers >= 1, f"workers is {self.workers}; at least 1"
+        )
+        for kind, handling in self.handling.items():
+            _require(kind in KINDS, f"handling has {kind!r}; the kinds are {', '.join(KINDS)}")
+            allowed = KINDS[kind].allowed
+            _require(
+                handling in allowed,
+                f"handling.{kind} is {handling!r}; one of {', '.join(allowed)}",
+            )
+        for name in self.tests:
+            taken = name in ("train", "validation", "minival") or name.startswith("fold")
+            _require(
+                name.isidentifier() and not taken,
+                f"tests has {name!r}; letters, digits and _, and not the name of another split",
+            )
+
+    def handling_of(self, kind: str) -> str:
+        """`drop`, `rewrite` or `keep`, whatever `on_bad` makes of the first."""
+        return self.handling.get(kind, KINDS[kind].handling)
 
 
 @dataclass(frozen=True)
@@ -163,6 +263,32 @@ class TrainConfig:
 def network_defaults(network: str) -> dict[str, Any]:
     """What a `TrainConfig` takes from its network where nothing else is given."""
     return {"input": dataclasses.asdict(card(network).input), "run": f"runs/{network}"}
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """A prepared data set on one page: counts, sizes, classes, and what the network will see.
+
+    Args:
+        data: a folder that `pipelines.prepare` wrote.
+        train: the run to look ahead to; its input and augmentation decide what is seen.
+        out: the page to write, `.html`; the grid of images is a `.png` beside it.
+        sample: images of each split to measure at most; the records lie in random order.
+        grid_images: training images to show.
+    """
+
+    data: Path
+    train: TrainConfig
+    out: Path = Path("inspection.html")
+    sample: int = 20_000
+    grid_images: int = 40
+
+    links: ClassVar = {"data": "train.data"}
+
+    def __post_init__(self) -> None:
+        _require(self.out.suffix == ".html", f"out is {str(self.out)!r}; it ends in .html")
+        _require(self.sample >= 1, f"sample is {self.sample}; at least 1")
+        _require(self.grid_images >= 1, f"grid_images is {self.grid_images}; at least 1")
 
 
 @dataclass(frozen=True)

@@ -1,36 +1,27 @@
 """Every source, in its exact layout, becomes a data set that any TFDS program reads."""
 
+import io
+import math
+import multiprocessing
+import random
+import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
+import psutil
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.core.utils import shard_utils
 
-from pipelines.atomic import scratch
+from pipelines.atomic import locked, neighbour
 from pipelines.config import PrepareConfig
-from pipelines.data.preparation import prepare
+from pipelines.data import cleaning
+from pipelines.data.preparation import PIECE_IMAGES, prepare
 from pipelines.errors import BadInput
-
-
-def photograph(path, seed, size=(12, 10), mode="RGB"):
-    """Writes a small image of noise; the same seed gives the same file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    channels = len(Image.new(mode, (1, 1)).getbands())
-    noise = np.random.default_rng(seed).integers(0, 256, (*size[::-1], channels), np.uint8)
-    Image.fromarray(noise.squeeze(), mode).save(path)
-
-
-def read(folder, split):
-    """`{file_name: (bytes, class name)}` of a prepared split."""
-    builder = tfds.builder_from_directory(folder)
-    label = builder.info.features["label"]
-    stream = builder.as_dataset(split, decoders={"image": tfds.decode.SkipDecoding()})
-    return {
-        example["file_name"].decode(): (example["image"], label.int2str(example["label"]))
-        for example in stream.as_numpy_iterator()
-    }
+from tests.photographs import photograph, read
 
 
 @pytest.fixture
@@ -39,7 +30,8 @@ def split_folder(tmp_path):
     for split, count in (("train", 3), ("val", 2)):
         for number, name in enumerate(("cat", "dog")):
             for index in range(count):
-                photograph(root / split / name / f"{index}.JPEG", seed=100 * number + index)
+                seed = 100 * number + 10 * count + index
+                photograph(root / split / name / f"{index}.JPEG", seed)
     return root
 
 
@@ -100,7 +92,7 @@ def test_without_splits_a_stable_part_is_held_out(tmp_path):
 
 
 def test_any_tfds_data_set_is_a_source(tmp_path, monkeypatch):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path / "tfds"))
 
     class Checkerboards(tfds.core.GeneratorBasedBuilder):
         """Two classes of small PNG images."""
@@ -117,11 +109,12 @@ def test_any_tfds_data_set_is_a_source(tmp_path, monkeypatch):
             )
 
         def _split_generators(self, dl_manager):
-            return {"train": self._generate_examples(9), "test": self._generate_examples(4)}
+            return {"train": self._generate_examples(0, 9), "test": self._generate_examples(9, 13)}
 
-        def _generate_examples(self, count):
-            for index in range(count):
+        def _generate_examples(self, start, stop):
+            for index in range(start, stop):
                 image = np.full((8, 8, 3), 255 * (index % 2), np.uint8)
+                image[index % 8, index // 8] = 128
                 yield index, {"image": image, "label": index % 2}
 
     result = prepare(PrepareConfig("tfds:checkerboards", tmp_path / "out"))
@@ -195,7 +188,9 @@ def test_annotations_of_a_missing_file_are_counted_among_the_bad(tmp_path):
 
 
 def test_a_preparation_under_way_is_left_alone(split_folder, tmp_path):
-    with scratch(tmp_path / "out"), pytest.raises(BadInput, match="in use by another process"):
+    workspace = neighbour(tmp_path / "out")
+    workspace.mkdir()
+    with locked(workspace), pytest.raises(BadInput, match="in use by another process"):
         prepare(PrepareConfig(str(split_folder), tmp_path / "out"))
 
 
@@ -220,7 +215,10 @@ def test_an_out_folder_of_something_else_is_left_alone(split_folder, tmp_path):
     [
         ("nowhere", "no folder 'nowhere'"),
         ("empty", "no images in 'empty'"),
-        ("broken", "has no image that decodes: 1 files do not, train/cat/0.JPEG first"),
+        (
+            "broken",
+            "no image is left for the split .train.*1 files were dropped, train/cat/0.JPEG first",
+        ),
         ("strange", "classes that train lacks, 'bird' first"),
         ("tfds:no_such_data_set", "cannot prepare tfds:no_such_data_set"),
     ],
@@ -236,3 +234,146 @@ def test_a_source_that_is_none_is_refused_and_nothing_written(source, told, tmp_
     with pytest.raises(BadInput, match=told):
         prepare(PrepareConfig(source, tmp_path / "out"))
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Enough small images for several pieces of work, some of them bad."""
+    root = tmp_path_factory.mktemp("many") / "data"
+    for index in range(2400):
+        photograph(root / f"class{index % 3}" / f"{index}.png", index, size=(8, 8))
+    for index in range(0, 2400, 300):
+        path = root / f"class{index % 3}" / f"bad_{index}.png"
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(index))
+    return root
+
+
+def configured(source, out, **options):
+    return PrepareConfig(str(source), out, minival=0.1, folds=2, **options)
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(many, tmp_path_factory):
+    out = tmp_path_factory.mktemp("uninterrupted") / "out"
+    prepare(configured(many, out, workers=1))
+    return out
+
+
+def test_killed_at_five_random_points_the_result_is_the_same_byte_for_byte(
+    many, uninterrupted, tmp_path
+):
+    config = configured(many, tmp_path / "out", workers=1)
+    workspace = tmp_path / ".partial-out"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pipelines.data.preparation"])
+    # Each piece leaves two files, each of the four splits one shard.
+    steps = 2 * math.ceil(2408 / PIECE_IMAGES) + 4
+    draw = random.Random()
+    for files in sorted(draw.sample(range(1, steps - 1), 5)):
+        process = context.Process(target=prepare, args=(config,))
+        process.start()
+        while process.is_alive() and len(list(workspace.rglob("*"))) < files:
+            time.sleep(0.001)
+        time.sleep(draw.random() * 0.05)
+        process.kill()
+        process.join()
+        assert not (tmp_path / "out").exists()
+    prepare(config)
+    assert contents(tmp_path / "out") == contents(uninterrupted)
+    assert not workspace.exists()
+
+
+def test_the_number_of_workers_does_not_change_a_byte(many, uninterrupted, tmp_path):
+    prepare(configured(many, tmp_path / "out", workers=2))
+    assert contents(tmp_path / "out") == contents(uninterrupted)
+
+
+def test_what_is_finished_is_not_done_again(many, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    examined = []
+
+    def examine_or_die(example, config):
+        examined.append(example.key)
+        if len(examined) == 1000:
+            raise Killed
+        return cleaning.examine(example, config)
+
+    monkeypatch.setattr("pipelines.data.preparation.examine", examine_or_die)
+    with pytest.raises(Killed):
+        prepare(configured(many, tmp_path / "out", workers=1))
+    prepare(configured(many, tmp_path / "out", workers=1))
+    assert len(examined) == 2408 + 1000 - 3 * PIECE_IMAGES
+
+
+def test_large_splits_are_written_in_several_shards(many, tmp_path, monkeypatch):
+    three = shard_utils.ShardConfig(num_shards=3)
+    monkeypatch.setattr("pipelines.data.shards.ShardConfig", lambda: three)
+    result = prepare(configured(many, tmp_path / "out"))
+    builder = tfds.builder_from_directory(tmp_path / "out")
+    assert {split: info.num_shards for split, info in builder.info.splits.items()} == dict.fromkeys(
+        result.images, 3
+    )
+    for split, count in result.images.items():
+        assert len(read(tmp_path / "out", split)) == count
+
+
+def test_minival_and_folds_divide_train_by_content_and_growth_moves_nothing(
+    many, uninterrupted, tmp_path
+):
+    grown = tmp_path / "grown"
+    shutil.copytree(many, grown)
+    for index in range(600):
+        photograph(grown / "class0" / f"new_{index}.png", 10_000 + index, size=(8, 8))
+    splits = ("validation", "minival", "fold0", "fold1")
+    parts = {}
+    for name, source, out in (
+        ("before", many, uninterrupted),
+        ("after", grown, tmp_path / "after"),
+    ):
+        result = prepare(configured(source, out))
+        parts[name] = {split: set(read(out, split)) for split in splits}
+        assert set(result.images) == set(splits)
+        total = sum(result.images.values())
+        expected = {"validation": 0.1, "minival": 0.09, "fold0": 0.405, "fold1": 0.405}
+        for split, share in expected.items():
+            margin = 4 * math.sqrt(share * (1 - share) / total)
+            assert abs(result.images[split] / total - share) < margin
+    for split in splits:
+        assert parts["before"][split] < parts["after"][split]
+
+
+def test_images_are_shrunk_and_never_enlarged(tmp_path):
+    photograph(tmp_path / "data" / "train" / "cat" / "large.png", 0, size=(300, 200))
+    small = photograph(tmp_path / "data" / "train" / "cat" / "small.png", 1, size=(60, 50))
+    photograph(tmp_path / "data" / "val" / "cat" / "other.png", 2, size=(60, 50))
+    prepare(PrepareConfig(str(tmp_path / "data"), tmp_path / "out", short_side_px=100))
+    train = read(tmp_path / "out", "train")
+    assert train["train/cat/small.png"][0] == small
+    with Image.open(io.BytesIO(train["train/cat/large.png"][0])) as image:
+        assert (image.size, image.format) == ((150, 100), "JPEG")
+
+
+@pytest.mark.slow
+def test_the_command_killed_with_its_workers_goes_on_and_leaves_no_process(
+    many, uninterrupted, tmp_path
+):
+    arguments = ["--minival", "0.1", "--folds", "2", "--workers", "2"]
+    command = [sys.executable, "-m", "pipelines.prepare", many, "--out", tmp_path / "out"]
+    workspace = tmp_path / ".partial-out"
+    for files in (2, 7, 13):
+        process = subprocess.Popen([*command, *arguments], stderr=subprocess.DEVNULL)
+        while process.poll() is None and len(list(workspace.rglob("*"))) < files:
+            time.sleep(0.01)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+        assert children
+        assert not psutil.wait_procs(children, timeout=60)[1]
+    subprocess.run([*command, *arguments], check=True, capture_output=True)
+    assert contents(tmp_path / "out") == contents(uninterrupted)

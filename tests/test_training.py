@@ -20,7 +20,7 @@ from pipelines.errors import BadInput, Failed
 from pipelines.training.fit import train
 from pipelines.training.run import Run
 from tests.conftest import digits_config
-from tests.test_preparation import photograph
+from tests.photographs import photograph
 
 
 def weights(folder):

@@ -1,24 +1,30 @@
-"""Where images come from: every source as splits of (key, encoded bytes, label).
+"""Where images come from: every source as splits that can be read in slices.
 
-A source is lazy: nothing is read before a split is iterated, and a split can be iterated again.
+Opening a source lists it and reads no image. A slice of a split is small, is read by whichever
+process gets it, and reads the same every time: that is what makes preparation parallel and
+resumable.
 """
 
-import hashlib
+import csv
 import io
+import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from pipelines.config import PrepareConfig
+from pipelines.data.archives import TRAIN_ARCHIVE, Member, ilsvrc2012
 from pipelines.errors import BadInput
 
 VALIDATION_NAMES = ("validation", "val", "test")
+MANIFESTS = (".csv", ".jsonl")
 
 
 class Example(NamedTuple):
@@ -29,7 +35,15 @@ class Example(NamedTuple):
     label: int
 
 
-Split = Callable[[], Iterable[Example]]
+class Split(Protocol):
+    """Examples in a fixed order. A slice is a `Split` again, can be sent to another process, and
+    its `repr` tells it from every other."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice) -> "Split": ...
+
+    def __iter__(self) -> Iterator[Example]: ...
 
 
 @dataclass(frozen=True)
@@ -38,112 +52,197 @@ class Source:
 
     Args:
         class_names: the label of each class, in the order of their numbers.
-        splits: `train`, and `validation` where the source has one of its own.
-        expected: examples in each split; an estimate where they are not counted yet.
+        class_ids: what the source itself calls them (folder, synset); classes are matched by it.
+        splits: `train`, `validation` where the source has one of its own, and test sets.
     """
 
     class_names: list[str]
+    class_ids: list[str]
     splits: dict[str, Split]
-    expected: dict[str, int]
 
 
-def open_source(source: str) -> Source:
-    """Finds out what a source is and opens it.
+class Blob(NamedTuple):
+    """Where the bytes of an image lie: a whole file, or a stretch of an archive."""
 
-    Args:
-        source: `digits`, `tfds:NAME`, or a folder in the ImageNet layout (`train/<class>/*`,
-            `val/<class>/*`), the Tiny ImageNet layout, or one folder a class without splits.
+    key: str
+    path: str
+    offset: int
+    size: int
+    label: int
+
+
+@dataclass(frozen=True)
+class Blobs:
+    """A split of images that lie in files or in uncompressed archives."""
+
+    blobs: tuple[Blob, ...]
+
+    def __len__(self) -> int:
+        return len(self.blobs)
+
+    def __getitem__(self, part: slice) -> "Blobs":
+        return Blobs(self.blobs[part])
+
+    def __iter__(self) -> Iterator[Example]:
+        for key, path, offset, size, label in self.blobs:
+            if not size:
+                yield Example(key, b"", label)
+                continue
+            with Path(path).open("rb") as file:
+                file.seek(offset)
+                yield Example(key, file.read(size), label)
+
+
+@dataclass(frozen=True)
+class TfdsExamples:
+    """Examples `start` to `stop` of a split of a TFDS data set, their bytes not decoded."""
+
+    folder: str
+    split: str
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, part: slice) -> "TfdsExamples":
+        start, stop, _ = part.indices(len(self))
+        return replace(self, start=self.start + start, stop=self.start + stop)
+
+    def __iter__(self) -> Iterator[Example]:
+        part = tfds.core.ReadInstruction(self.split, from_=self.start, to=self.stop, unit="abs")
+        stream = tfds.builder_from_directory(self.folder).as_dataset(
+            part, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False
+        )
+        for index, example in enumerate(stream.as_numpy_iterator(), self.start):
+            key = f"{self.split}-{index:08d}"
+            yield Example(key, example["image"], int(example["label"]))
+
+
+def open_source(config: PrepareConfig) -> Source:
+    """The source that a preparation names, its test sets beside it.
 
     Raises:
-        BadInput: the folder is missing or holds no images, or the data set is unknown.
+        BadInput: a source is missing, holds no images or is unknown; or a test set has a class
+            that the source lacks.
     """
+    source = _open(config.source, config.manual_dir)
+    tests = {
+        name: _as_test(name, _open(test, config.manual_dir), source)
+        for name, test in config.tests.items()
+    }
+    return replace(source, splits=source.splits | tests)
+
+
+def _open(source: str, manual_dir: Path | None) -> Source:
     if source == "digits":
         return _digits()
     if source.startswith("tfds:"):
-        return _tfds(source.removeprefix("tfds:"))
-    root = Path(source)
-    if not root.is_dir():
-        raise BadInput(f"no folder {source!r}; give a folder of images, tfds:NAME or digits")
-    if (root / "val" / "val_annotations.txt").is_file():
-        return _tiny_imagenet(root)
-    if (root / "train").is_dir():
-        return _split_folders(root)
-    return _class_folders(root)
+        return _tfds(source.removeprefix("tfds:"), manual_dir)
+    path = Path(source)
+    if path.suffix in MANIFESTS and path.is_file():
+        return _manifest(path)
+    if not path.is_dir():
+        raise BadInput(
+            f"no folder {source!r}; give a folder of images, a .csv or .jsonl manifest, "
+            "tfds:NAME or digits"
+        )
+    return next(opener for marker, opener in _LAYOUTS.items() if (path / marker).exists())(path)
 
 
-def hold_out(source: Source, fraction: float) -> Source:
-    """The source itself if it has a validation split; else one carved from `train` by content.
+def _as_test(name: str, test: Source, source: Source) -> Split:
+    """The evaluation split of another source, its labels those of `source`.
 
-    An image goes to validation when the SHA-256 of its bytes, as a number in [0, 1), is below
-    `fraction`: duplicates stay together, and images added later move none across.
+    Classes are matched by what the sources call them; where the test set's folders are numbers
+    (imagenet_v2), they are the numbers of the classes.
     """
-    if "validation" in source.splits:
-        return source
-    train, total = source.splits["train"], source.expected["train"]
+    split = next((test.splits[s] for s in VALIDATION_NAMES if s in test.splits), None)
+    split = test.splits["train"] if split is None else split
+    numbers = {number: label for label, number in enumerate(source.class_ids)}
+    if not set(test.class_ids) <= set(numbers) and all(map(str.isdecimal, test.class_ids)):
+        numbers = {str(label): label for label in range(len(source.class_ids))}
+    unknown = [name for name in test.class_ids if name not in numbers]
+    if unknown:
+        raise BadInput(
+            f"the test set {name!r} has {len(unknown)} classes that the source lacks, "
+            f"{unknown[0]!r} first; both need the same class folders, or folders 0 to "
+            f"{len(source.class_ids) - 1}"
+        )
+    return Relabelled(split, tuple(numbers[name] for name in test.class_ids))
 
-    def side(held_out: bool) -> Iterator[Example]:
-        return (e for e in train() if (_content_position(e.encoded) < fraction) == held_out)
 
-    held = round(total * fraction)
-    return Source(
-        source.class_names,
-        {"train": lambda: side(False), "validation": lambda: side(True)},
-        {"train": total - held, "validation": held},
-    )
+@dataclass(frozen=True)
+class Relabelled:
+    """A split whose label `n` becomes `labels[n]`."""
 
+    split: Split
+    labels: tuple[int, ...]
 
-def _content_position(encoded: bytes) -> float:
-    """The SHA-256 of the bytes as a number in [0, 1)."""
-    return int.from_bytes(hashlib.sha256(encoded).digest()[:6]) / 2**48
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, part: slice) -> "Relabelled":
+        return replace(self, split=self.split[part])
+
+    def __iter__(self) -> Iterator[Example]:
+        for example in self.split:
+            yield example._replace(label=self.labels[example.label])
 
 
 def _digits() -> Source:
-    """scikit-learn's 1,797 scans of handwritten digits, 8x8, enlarged to 32x32 PNG."""
+    """The 1,797 8x8 scans of handwritten digits that scikit-learn carries, enlarged to 32x32.
+
+    The scans come one writer after another, about fifty digits each.
+    """
     scans = load_digits()
-
-    def examples() -> Iterator[Example]:
-        for index, (scan, label) in enumerate(zip(scans.images, scans.target, strict=True)):
-            image = Image.fromarray(np.uint8(np.rint(scan * (255 / 16))))
-            png = io.BytesIO()
-            image.resize((32, 32), Image.Resampling.BILINEAR).save(png, format="PNG")
-            yield Example(f"{index:04d}.png", png.getvalue(), int(label))
-
+    examples = []
+    for index, (scan, label) in enumerate(zip(scans.images, scans.target, strict=True)):
+        image = Image.fromarray(np.uint8(np.rint(scan * (255 / 16))))
+        png = io.BytesIO()
+        image.resize((32, 32), Image.Resampling.BILINEAR).save(png, format="PNG")
+        examples.append(Example(f"{index:04d}.png", png.getvalue(), int(label)))
     names = [str(name) for name in scans.target_names]
-    return Source(names, {"train": examples}, {"train": len(scans.target)})
+    return Source(names, names, {"train": examples})
 
 
-def _tfds(name: str) -> Source:
-    """Any TFDS data set with an image and a label, its bytes not decoded."""
+def _tfds(name: str, manual_dir: Path | None) -> Source:
+    """Any TFDS data set with an image and a label."""
     try:
         builder = tfds.builder(name)
-        builder.download_and_prepare()
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
+        )
     except (tfds.core.DatasetNotFoundError, OSError, AssertionError, ValueError) as error:
         first_line = str(error).strip().partition("\n")[0]
         raise BadInput(f"cannot prepare tfds:{name}: {first_line}") from error
     features = builder.info.features
     if not {"image", "label"} <= set(features):
         raise BadInput(f"tfds:{name} has the features {sorted(features)}; image and label needed")
-    validation = next((split for split in VALIDATION_NAMES if split in builder.info.splits), None)
-    names = {"train": "train"} | ({"validation": validation} if validation else {})
-
-    def examples(split: str) -> Split:
-        def read() -> Iterator[Example]:
-            stream = builder.as_dataset(split, decoders={"image": tfds.decode.SkipDecoding()})
-            for index, example in enumerate(stream.as_numpy_iterator()):
-                yield Example(f"{split}-{index:08d}", example["image"], int(example["label"]))
-
-        return read
-
+    splits = builder.info.splits
+    train = next((split for split in ("train", *VALIDATION_NAMES) if split in splits), None)
+    if train is None:
+        raise BadInput(f"tfds:{name} has the splits {sorted(splits)}; train or test needed")
+    validation = next((s for s in VALIDATION_NAMES if s in splits and s != train), None)
+    names = {"train": train} | ({"validation": validation} if validation else {})
     return Source(
         features["label"].names,
-        {ours: examples(theirs) for ours, theirs in names.items()},
-        {ours: builder.info.splits[theirs].num_examples for ours, theirs in names.items()},
+        features["label"].names,
+        {
+            ours: TfdsExamples(str(builder.data_path), theirs, 0, splits[theirs].num_examples)
+            for ours, theirs in names.items()
+        },
     )
+
+
+def _ilsvrc2012(root: Path) -> Source:
+    """The archives as they are downloaded, not unpacked."""
+    files, words = ilsvrc2012(root)
+    return _from_members(root, files, words)
 
 
 def _tiny_imagenet(root: Path) -> Source:
     """`train/<wnid>/images/*`, and `val/images/*` labelled by `val/val_annotations.txt`."""
-    train = _folder_examples(root / "train", subfolder="images")
+    train = _class_folder_files(root / "train", subfolder="images")
     images = root / "val" / "images"
     rows = _read_table(root / "val" / "val_annotations.txt")
     validation = [(images / name, rest.partition("\t")[0]) for name, rest in rows.items()]
@@ -152,19 +251,58 @@ def _tiny_imagenet(root: Path) -> Source:
 
 def _split_folders(root: Path) -> Source:
     """`train/<class>/*` and, where there is one, `validation/`, `val/` or `test/<class>/*`."""
-    files = {"train": _folder_examples(root / "train")}
+    files = {"train": _class_folder_files(root / "train")}
     held_out = next((name for name in VALIDATION_NAMES if (root / name).is_dir()), None)
     if held_out:
-        files["validation"] = _folder_examples(root / held_out)
+        files["validation"] = _class_folder_files(root / held_out)
     return _from_files(root, files)
 
 
 def _class_folders(root: Path) -> Source:
-    """`<class>/*`: everything is `train`; `hold_out` carves the validation split."""
-    return _from_files(root, {"train": _folder_examples(root)})
+    """`<class>/*`: everything is `train`; preparation carves the validation split."""
+    return _from_files(root, {"train": _class_folder_files(root)})
 
 
-def _folder_examples(folder: Path, subfolder: str = "") -> list[tuple[Path, str]]:
+# What a folder is told by, and who opens it; the first that fits.
+_LAYOUTS = {
+    TRAIN_ARCHIVE: _ilsvrc2012,
+    "val/val_annotations.txt": _tiny_imagenet,
+    "train": _split_folders,
+    "": _class_folders,
+}
+
+
+def _manifest(file: Path) -> Source:
+    """A table of `path`, `label` and, where there are several, `split`.
+
+    Paths are relative to the manifest's folder or absolute. The splits are `train`, `validation`
+    (or `val`), and test sets under other names.
+    """
+    try:
+        with file.open(newline="") as lines:
+            rows = (
+                list(csv.DictReader(lines))
+                if file.suffix == ".csv"
+                else [json.loads(line) for line in lines if line.strip()]
+            )
+        if not rows:
+            raise ValueError("it lists nothing")
+        files: dict[str, list[tuple[Path, str]]] = {"train": []}
+        for row in rows:
+            split = row.get("split") or "train"
+            split = "validation" if split == "val" else split
+            if row["label"] in (None, ""):
+                raise ValueError(f"no label for {row['path']}")
+            files.setdefault(split, []).append((file.parent / row["path"], str(row["label"])))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(
+            f"cannot read {str(file)!r} ({type(error).__name__}: {error}); a .csv begins with the "
+            "line path,label or path,label,split, a .jsonl has these keys in every line"
+        ) from error
+    return _from_files(file.parent, files)
+
+
+def _class_folder_files(folder: Path, subfolder: str = "") -> list[tuple[Path, str]]:
     """Every visible file below each class folder, with the folder's name, in sorted order."""
     return [
         (path, class_folder.name)
@@ -176,61 +314,22 @@ def _folder_examples(folder: Path, subfolder: str = "") -> list[tuple[Path, str]
 
 
 def _from_files(root: Path, files: dict[str, list[tuple[Path, str]]]) -> Source:
-    classes = sorted({name for _, name in files["train"]})
-    if not classes:
-        raise BadInput(
-            f"no images in {str(root)!r}; expected train/<class>/*.JPEG and val/<class>/*.JPEG, "
-            "the Tiny ImageNet layout, or <class>/*.JPEG"
-        )
-    for split, listing in files.items():
-        if not listing:
-            raise BadInput(f"no class folders with images in {split!r} of {str(root)!r}")
-    if unknown := sorted({name for _, name in files.get("validation", [])} - set(classes)):
-        raise BadInput(
-            f"validation has {len(unknown)} classes that train lacks, {unknown[0]!r} first; "
-            "both need the same class folders"
-        )
-    labels = {name: number for number, name in enumerate(classes)}
+    """A source of files, each with the name of its class; a missing one is an empty one."""
 
-    def examples(listing: list[tuple[Path, str]]) -> Split:
-        def read() -> Iterator[Example]:
-            for path, name in listing:
-                key = os.fsencode(path.relative_to(root)).decode("utf-8", "replace")
-                yield Example(key, _read_bytes(path), labels[name])
+    def member(path: Path, name: str) -> Member:
+        relative = path.relative_to(root) if path.is_relative_to(root) else path
+        key = os.fsencode(relative).decode("utf-8", "replace")
+        size = path.stat().st_size if path.is_file() else 0
+        return Member(key, str(path), 0, size, name)
 
-        return read
-
-    return Source(
-        _label_names(root, classes),
-        {split: examples(listing) for split, listing in files.items()},
-        {split: len(listing) for split, listing in files.items()},
-    )
+    members = {split: [member(*row) for row in listing] for split, listing in files.items()}
+    return _from_members(root, members, _words(root))
 
 
-def _label_names(root: Path, classes: list[str]) -> list[str]:
-    """The names that `words.txt` (`<wnid>\\t<words>` a line) gives the classes, else their own.
-
-    ImageNet gives two pairs of classes the same words (crane, maillot); the folder's name is then
-    appended to tell them apart.
-    """
+def _words(root: Path) -> dict[str, str]:
+    """What `words.txt` (`<wnid>\\t<words>` a line) calls the classes."""
     listing = root / "words.txt"
-    words = _read_table(listing) if listing.is_file() else {}
-    # One line each, without blanks around it: label names are stored as the lines of a file.
-    names = [" ".join((words.get(name) or name).split()) for name in classes]
-    names = [
-        f"{name} ({wnid})" if names.count(name) > 1 else name
-        for name, wnid in zip(names, classes, strict=True)
-    ]
-    if unusable := [name for name in names if not name or _is_not_utf8(name)]:
-        raise BadInput(
-            f"class names in {str(root)!r} are empty or not UTF-8: {unusable[:2]}; rename them"
-        )
-    return names
-
-
-def _is_not_utf8(name: str) -> bool:
-    """Whether a file's name holds bytes that are not UTF-8."""
-    return any("\udc80" <= character <= "\udcff" for character in name)
+    return _read_table(listing) if listing.is_file() else {}
 
 
 def _read_table(path: Path) -> dict[str, str]:
@@ -248,9 +347,57 @@ def _read_table(path: Path) -> dict[str, str]:
     return rows
 
 
-def _read_bytes(path: Path) -> bytes:
-    """The file's bytes; none if it cannot be read, which preparation names among the bad."""
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
+def _from_members(root: Path, members: dict[str, list[Member]], words: dict[str, str]) -> Source:
+    """A source whose classes are those of `train`, in sorted order."""
+    classes = sorted({member.class_id for member in members["train"]}, key=_by_number_or_name)
+    if not classes:
+        raise BadInput(
+            f"no images in {str(root)!r}; expected train/<class>/*.JPEG and val/<class>/*.JPEG, "
+            f"the Tiny ImageNet layout, {TRAIN_ARCHIVE}, or <class>/*.JPEG"
+        )
+    labels = {class_id: number for number, class_id in enumerate(classes)}
+    for split, listing in members.items():
+        if not listing:
+            raise BadInput(f"no class folders with images in {split!r} of {str(root)!r}")
+        if unknown := sorted({member.class_id for member in listing} - set(classes)):
+            raise BadInput(
+                f"{split} has {len(unknown)} classes that train lacks, {unknown[0]!r} first; "
+                "both need the same class folders"
+            )
+    names = _class_names(classes, words)
+    if unusable := [name for name in names if not name or not _is_utf8(name)]:
+        raise BadInput(
+            f"class names in {str(root)!r} are empty or not UTF-8: {unusable[:2]}; rename them"
+        )
+    return Source(
+        names,
+        classes,
+        {
+            split: Blobs(tuple(Blob(*m[:-1], labels[m.class_id]) for m in listing))
+            for split, listing in members.items()
+        },
+    )
+
+
+def _by_number_or_name(class_id: str) -> tuple[int, str]:
+    """Sorts numbers by their value, before names in the order of their characters."""
+    return (int(class_id), "") if class_id.isdecimal() else (2**63, class_id)
+
+
+def _class_names(classes: Sequence[str], words: dict[str, str]) -> list[str]:
+    """The words of each class, else its own name.
+
+    ImageNet gives two pairs of classes the same words (crane, maillot); the folder's name is then
+    appended to tell them apart.
+    """
+    # One line each, without blanks around it: label names are stored as the lines of a file.
+    names = [" ".join((words.get(class_id) or class_id).split()) for class_id in classes]
+    return [
+        f"{name} ({class_id})" if names.count(name) > 1 else name
+        for name, class_id in zip(names, classes, strict=True)
+    ]
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a file's name is text: bytes that are not stand in it as lone surrogates."""
+    return not any("\udc80" <= character <= "\udcff" for character in name)
