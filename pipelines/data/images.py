@@ -18,6 +18,12 @@ RATIOS = (1, 2, 4, 8)
 # Evaluation leaves at least this much shrinking to the filter, which then hides the decoder's.
 FILTERED_SHRINK = 3
 KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
+INTERPOLATE = {
+    "bilinear": tf.raw_ops.ResizeBilinear,
+    "bicubic": tf.raw_ops.ResizeBicubic,
+}
+# Up to here an interpolation that is not antialiased keeps 40 dB to one that is.
+INTERPOLATED_SHRINK = 1.1
 KERNEL_RADIUS = {"bilinear": 1, "bicubic": 2}
 # A decoded window differs from the whole image's in its outermost columns, where the decoder
 # lacks the neighbours that it interpolates colour from.
@@ -263,15 +269,26 @@ def scale_jitter_window(
 def area_resize(image: tf.Tensor, size_px: tf.Tensor | int, spec: InputSpec) -> tf.Tensor:
     """uint8 `(H, W, C)` -> uint8 `(size_px, size_px, C)`: the mean of what each pixel covers.
 
-    For a side that grows there is nothing to average; then it is the spec's own filter.
+    A side that grows has nothing to average; where both do, or hardly shrink, the spec's filter
+    need not widen, and where one grows and the other shrinks it is `exact_resize`.
     """
     size = tf.stack([size_px, size_px])
-    smaller = tf.shape(image)[:2] >= size
-
-    def area() -> tf.Tensor:
-        return to_uint8(tf.raw_ops.ResizeArea(images=image[tf.newaxis], size=size)[0])
-
-    return tf.cond(tf.reduce_all(smaller), area, lambda: exact_resize(image, size_px, spec))
+    shrink = tf.cast(tf.shape(image)[:2] / size, tf.float32)
+    ways = [
+        lambda: to_uint8(tf.raw_ops.ResizeArea(images=image[tf.newaxis], size=size)[0]),
+        lambda: to_uint8(
+            INTERPOLATE[spec.interpolation](
+                images=image[tf.newaxis], size=size, half_pixel_centers=True
+            )[0]
+        ),
+        lambda: exact_resize(image, size_px, spec),
+    ]
+    way = tf.where(
+        tf.reduce_all(shrink <= INTERPOLATED_SHRINK),
+        1,
+        tf.where(tf.reduce_all(shrink >= 1), 0, 2),
+    )
+    return tf.switch_case(way, ways)
 
 
 def exact_resize(image: tf.Tensor, size_px: tf.Tensor | int, spec: InputSpec) -> tf.Tensor:
