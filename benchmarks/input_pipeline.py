@@ -48,6 +48,7 @@ PIPELINES = {
     "ours, evaluation": ("ours_evaluation.py", ()),
     "torchvision, evaluation": ("torchvision_evaluation.py", ()),
 }
+WITH_WORKERS = {"torchvision_v2.py", "torchvision_evaluation.py", "grain_cv2.py"}
 # Numerator, denominator, the least it should be.
 RATIOS = (
     ("ours", "limit", 0.75),
@@ -199,15 +200,24 @@ def one_pass(peer: subprocess.Popen) -> dict[str, float]:
 
 
 def report(passes: dict[str, list[dict]], starts: dict[str, dict], images: int) -> None:
-    print(f"{'pipeline':26}{'images/s':>10}{'spread':>14}{'first batch':>13}{'PSNR':>9}")
+    print(
+        f"{'pipeline':26}{'images/s':>10}{'spread':>14}{'/CPU-s':>8}{'first batch':>13}{'PSNR':>9}"
+    )
     rates = {
         name: [images / one["wall_s"] for one in measured] for name, measured in passes.items()
     }
     for name, rate in rates.items():
         first, psnr_db = starts[name]["first_batch_s"], starts[name]["psnr_db"]
         spread = f"{min(rate):.0f} to {max(rate):.0f}"
+        # Worker processes are not in their parent's time.
+        alone = PIPELINES[name][0] not in WITH_WORKERS
+        busy = statistics.median(images / one["cpu_s"] for one in passes[name])
+        cpu = f"{busy:.0f}" if alone else "-"
         fidelity = f"{psnr_db:.1f} dB" if psnr_db else "-"
-        print(f"{name:26}{statistics.median(rate):>10.0f}{spread:>14}{first:>11.1f} s{fidelity:>9}")
+        begun = f"{first:.1f} s" if first else "-"
+        print(
+            f"{name:26}{statistics.median(rate):>10.0f}{spread:>14}{cpu:>8}{begun:>13}{fidelity:>9}"
+        )
     print(f"\n{'ratio':42}{'median':>8}{'spread':>16}{'goal':>6}")
     for above, below, goal in RATIOS:
         if above in rates and below in rates:

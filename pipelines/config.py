@@ -270,6 +270,31 @@ def network_defaults(network: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class DataServiceConfig:
+    """A tf.data service that prepares training images: a dispatcher and workers.
+
+    Args:
+        join: `grpc://HOST:PORT` of a dispatcher that runs already; a new one unless given.
+        host: the name or address under which others reach this machine.
+        port: the new dispatcher's port.
+        workers: workers in this process; one uses all cores.
+    """
+
+    join: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 5050
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        _require(
+            self.join is None or self.join.startswith("grpc://"),
+            f"join is {self.join!r}; grpc://HOST:PORT",
+        )
+        _require(0 < self.port < 65_536, f"port is {self.port}; from 1 to 65535")
+        _require(self.workers >= 0, f"workers is {self.workers}; at least 0")
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """Accuracy of a run over every image of a split, each counted once.
 

@@ -6,7 +6,6 @@ with any number of threads, the next one differs, and a stream can begin at any 
 versions of TensorFlow, or two kinds of processor, pixels may differ by one.
 """
 
-import functools
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -177,50 +176,62 @@ def _served_images(
 ) -> tf.data.Dataset:
     """Augmented images of one trainer from the tf.data service, in no particular order.
 
-    An epoch's images are handed out in pieces, each to one worker of the service. While all of
-    them live, every image comes exactly once; a worker that dies takes the pieces it had begun
-    with it (at most once), and the epoch that follows fills the gap.
+    All epochs are one sequence of pieces, each handed to one worker of the service. Every image
+    comes once an epoch; where one epoch follows another, they overlap by what the workers hold.
+    A worker that dies takes the pieces it had begun with it; the others go on, and an epoch more
+    than are trained on fills the gap.
     """
-    files = _pieces(_files(dataset, config.train_split))
     share = _share_of(num_images(dataset, config.train_split), worker, num_workers)
+    pieces = _pieces(_part(_files(dataset, config.train_split), *share))
+    per_epoch = len(pieces.name)
 
-    def one_epoch(epoch: int) -> tf.data.Dataset:
-        number = tf.constant(epoch, tf.int64)
-        return (
-            _shuffled(files, config, number, share)
-            .map(
-                lambda index, record: _augmented(dataset, config, number, index, record),
-                num_parallel_calls=tf.data.AUTOTUNE,
-            )
-            .apply(
-                tf.data.experimental.service.distribute(
-                    tf.data.experimental.service.ShardingPolicy.DYNAMIC, config.data_service
-                )
-            )
+    def one_piece(number: tf.Tensor) -> tf.data.Dataset:
+        epoch = number // per_epoch
+        order, record_seed = _orders(config, epoch, per_epoch)
+        row = order[number % per_epoch]
+        records = _records(Files(*(column[row] for column in pieces)))
+        # Of one piece, not of several: an image does not wait while an epoch goes by.
+        return records.shuffle(PIECE_RECORDS, record_seed).map(
+            lambda index, record: (epoch, index, record)
         )
 
-    # One epoch more than are trained on: the gaps that lost workers leave.
-    epochs = [one_epoch(epoch) for epoch in range(begun // steps, config.epochs + 1)]
-    images_left = (config.epochs * steps - begun) * batch_size
-    return functools.reduce(tf.data.Dataset.concatenate, epochs).take(images_left)
+    return (
+        tf.data.Dataset.range(begun // steps * per_epoch, (config.epochs + 1) * per_epoch)
+        .flat_map(one_piece)
+        .map(
+            lambda epoch, index, record: _augmented(dataset, config, epoch, index, record),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        .apply(
+            tf.data.experimental.service.distribute(
+                tf.data.experimental.service.ShardingPolicy.DYNAMIC, config.data_service
+            )
+        )
+        .take((config.epochs * steps - begun) * batch_size)
+    )
+
+
+def _orders(config: TrainConfig, epoch: tf.Tensor, num_files: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """An epoch's order of the files, int32 `(F,)`, and the seed of its records' order, int64."""
+    epoch_seed = tf.stack([tf.constant(config.seed, tf.int64), epoch])
+    file_seed, record_seed = tf.unstack(tf.random.split(epoch_seed, 2))
+    order = tf.argsort(tf.random.stateless_uniform((num_files,), file_seed))
+    return order, tf.random.stateless_uniform((), record_seed, None, None, tf.int64)
 
 
 def _shuffled(
     files: Files, config: TrainConfig, epoch: tf.Tensor, share: tuple[int, int]
 ) -> tf.data.Dataset:
     """`(index, record)` of a worker's share of an epoch: files shuffled, then their records."""
-    epoch_seed = tf.stack([tf.constant(config.seed, tf.int64), epoch])
-    file_seed, record_seed = tf.unstack(tf.random.split(epoch_seed, 2))
-    order = tf.argsort(tf.random.stateless_uniform(tf.shape(files.name), file_seed))
+    order, record_seed = _orders(config, epoch, len(files.name))
     # Of this function's graph alone: the order is not to depend on the process's global seed.
     tf.random.set_seed(1)
-    buffer_seed = tf.random.stateless_uniform((), record_seed, None, None, tf.int64)
     return (
         tf.data.Dataset.from_tensor_slices(
             _part(Files(*(tf.gather(column, order) for column in files)), *share)
         )
         .interleave(_records, cycle_length=OPEN_FILES, num_parallel_calls=tf.data.AUTOTUNE)
-        .shuffle(config.shuffle_buffer, buffer_seed, reshuffle_each_iteration=False)
+        .shuffle(config.shuffle_buffer, record_seed, reshuffle_each_iteration=False)
     )
 
 
