@@ -11,6 +11,19 @@ from typing import Any, ClassVar, NamedTuple
 
 from keras_zoo import InputSpec, card
 
+RESIZES = ("area", "exact")
+POLICIES = ("none", "randaugment", "trivial_augment_wide", "autoaugment")
+# The highest value of each strength; zero is none.
+AUGMENT_STRENGTHS = {
+    "randaugment_magnitude": 30,
+    "colour_jitter": 1,
+    "inception_colour": 1,
+    "pca_lighting": 1,
+    "erasing_probability": 1,
+    "mixup_alpha": 10,
+    "cutmix_alpha": 10,
+}
+
 
 def _require(holds: bool, message: str) -> None:
     if not holds:
@@ -146,18 +159,74 @@ class AugmentConfig:
     Args:
         crop_area: smallest and largest share of the image's area that the random crop keeps.
         crop_aspect: smallest and largest ratio of the crop's width to its height.
+        scale_jitter_px: smallest and largest short side to resize to before a square is cut at
+            random, VGG's way; replaces the crop by area and aspect.
+        resize: `area` (the mean of what a pixel covers; fast) or `exact` (the filter that
+            evaluation uses, antialiased).
         horizontal_flip: whether every second image, at random, is mirrored.
+        policy: `none`, `randaugment`, `trivial_augment_wide` or `autoaugment` (ImageNet's).
+        randaugment_layers: ops that RandAugment applies one after another.
+        randaugment_magnitude: how strong they are, from 0 to 30.
+        colour_jitter: brightness, contrast and saturation change by up to this share.
+        inception_colour: Inception's colour distortion; 1 is as published, 0 none.
+        pca_lighting: AlexNet's lighting noise; its standard deviation, 0.1 as published.
+        erasing_probability: share of the images in which a rectangle becomes noise.
+        mixup_alpha: mixup's Beta distribution (0.2 as published); 0 is off.
+        cutmix_alpha: cutmix's Beta distribution (1 as published); 0 is off. Where both are on,
+            each batch is mixed one way or the other.
+        first_size_px: side of the images in the first epoch; it grows evenly, in steps of 32, to
+            the network's own in the last. The network's own throughout unless given.
     """
 
     crop_area: tuple[float, float] = (0.08, 1.0)
     crop_aspect: tuple[float, float] = (0.75, 1.3333)
+    scale_jitter_px: tuple[int, int] | None = None
+    resize: str = "area"
     horizontal_flip: bool = True
+    policy: str = "none"
+    randaugment_layers: int = 2
+    randaugment_magnitude: float = 9.0
+    colour_jitter: float = 0.0
+    inception_colour: float = 0.0
+    pca_lighting: float = 0.0
+    erasing_probability: float = 0.0
+    mixup_alpha: float = 0.0
+    cutmix_alpha: float = 0.0
+    first_size_px: int | None = None
 
     def __post_init__(self) -> None:
         low, high = self.crop_area
         _require(0 < low <= high <= 1, f"crop_area is {self.crop_area}; 0 < low <= high <= 1")
         low, high = self.crop_aspect
         _require(0 < low <= high, f"crop_aspect is {self.crop_aspect}; 0 < low <= high")
+        low, high = self.scale_jitter_px or (1, 1)
+        _require(0 < low <= high, f"scale_jitter_px is {self.scale_jitter_px}; 0 < low <= high")
+        for name, allowed in (("resize", RESIZES), ("policy", POLICIES)):
+            given = getattr(self, name)
+            _require(given in allowed, f"{name} is {given!r}; one of {allowed}")
+        _require(
+            self.randaugment_layers >= 1,
+            f"randaugment_layers is {self.randaugment_layers}; at least 1",
+        )
+        for name, highest in AUGMENT_STRENGTHS.items():
+            given = getattr(self, name)
+            _require(0 <= given <= highest, f"{name} is {given}; from 0 to {highest:g}")
+        _require(
+            self.first_size_px is None or self.first_size_px >= 1,
+            f"first_size_px is {self.first_size_px}; at least 1",
+        )
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images of a batch are mixed with each other."""
+        return self.mixup_alpha > 0 or self.cutmix_alpha > 0
+
+    @property
+    def colours(self) -> bool:
+        """Whether colours change, which takes images that have some."""
+        return self.policy != "none" or any(
+            (self.colour_jitter, self.inception_colour, self.pca_lighting)
+        )
 
 
 @dataclass(frozen=True)
@@ -204,6 +273,9 @@ class TrainConfig:
         global_batch_size: images a step, over all devices.
         label_smoothing: share of the label spread evenly over all classes, in [0, 1).
         shuffle_buffer: encoded images held in memory to draw the next one from.
+        decode_threads: images decoded and augmented at a time; one for each core unless given.
+        data_service: `grpc://HOST:PORT` of a tf.data service that prepares the images
+            (`python -m pipelines.data_service`); this process does unless given.
         seed: of the weights, the order and every augmentation.
     """
 
@@ -220,6 +292,8 @@ class TrainConfig:
     global_batch_size: int = 256
     label_smoothing: float = 0.1
     shuffle_buffer: int = 16_384
+    decode_threads: int | None = None
+    data_service: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -244,6 +318,29 @@ class TrainConfig:
         _require(0 <= self.seed < 2**32, f"seed is {self.seed}; from 0 to 2**32 - 1")
         _require(self.shuffle_buffer >= 1, f"shuffle_buffer is {self.shuffle_buffer}; at least 1")
         _require(
+            self.decode_threads is None or self.decode_threads >= 1,
+            f"decode_threads is {self.decode_threads}; at least 1",
+        )
+        _require(
+            self.data_service is None or self.data_service.startswith("grpc://"),
+            f"data_service is {self.data_service!r}; grpc://HOST:PORT",
+        )
+        _require(
+            self.input.num_channels == 3 or not self.augment.colours,
+            f"augment changes colours and input.channels is {self.input.channels!r}; set "
+            "augment.policy to none and the colour strengths to 0, or take RGB",
+        )
+        _require(
+            min(self.augment.scale_jitter_px or [self.input.size_px]) >= self.input.size_px,
+            f"augment.scale_jitter_px is {self.augment.scale_jitter_px}; neither is below "
+            f"input.size_px, {self.input.size_px}",
+        )
+        _require(
+            smallest_px <= self.size_px(0) <= self.input.size_px,
+            f"augment.first_size_px is {self.augment.first_size_px}; from {smallest_px} to "
+            f"input.size_px, {self.input.size_px}",
+        )
+        _require(
             self.optimizer.warmup_epochs < self.epochs,
             f"optimizer.warmup_epochs is {self.optimizer.warmup_epochs}; "
             f"fewer than the {self.epochs} epochs",
@@ -253,6 +350,13 @@ class TrainConfig:
     def last_epoch(self) -> int:
         """The epoch after which the run ends, from 1."""
         return self.epochs if self.stop_after_epochs is None else self.stop_after_epochs
+
+    def size_px(self, epoch: int) -> int:
+        """The side of the training images of an epoch, from 0: even growth, in steps of 32."""
+        first, last = self.augment.first_size_px, self.input.size_px
+        if first is None or epoch >= self.epochs - 1:
+            return last
+        return first + (last - first) * epoch // (self.epochs - 1) // 32 * 32
 
     @property
     def peak_lr(self) -> float:
@@ -289,6 +393,31 @@ class InspectConfig:
         _require(self.out.suffix == ".html", f"out is {str(self.out)!r}; it ends in .html")
         _require(self.sample >= 1, f"sample is {self.sample}; at least 1")
         _require(self.grid_images >= 1, f"grid_images is {self.grid_images}; at least 1")
+
+
+@dataclass(frozen=True)
+class DataServiceConfig:
+    """A tf.data service that prepares training images: a dispatcher and workers.
+
+    Args:
+        join: `grpc://HOST:PORT` of a dispatcher that runs already; a new one unless given.
+        host: the name or address under which others reach this machine.
+        port: the new dispatcher's port.
+        workers: workers in this process; one uses all cores.
+    """
+
+    join: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 5050
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        _require(
+            self.join is None or self.join.startswith("grpc://"),
+            f"join is {self.join!r}; grpc://HOST:PORT",
+        )
+        _require(0 < self.port < 65_536, f"port is {self.port}; from 1 to 65535")
+        _require(self.workers >= 0, f"workers is {self.workers}; at least 0")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,58 @@ def digits(workplace):
     return out
 
 
+@pytest.fixture(scope="session")
+def numbered(workplace):
+    """A prepared data set of 257 one-coloured images in three files; red and green tell which.
+
+    Image i is of the class i % 10; `validation` is the same images as `train`.
+    """
+    import numpy as np
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+            "label": tfds.features.ClassLabel(num_classes=10),
+        }
+    )
+    folder = workplace / "numbered"
+    folder.mkdir()
+    for split in ("train", "validation"):
+        for number, indices in enumerate(np.split(np.arange(257), [100, 190])):
+            name = f"images-{split}.tfrecord-{number:05d}-of-00003"
+            with tf.io.TFRecordWriter(str(folder / name)) as file:
+                for index in indices:
+                    pixels = np.full((16, 16, 3), [index % 256, index // 256, 0], np.uint8)
+                    example = {"image": pixels, "label": index % 10}
+                    file.write(features.serialize_example(features.encode_example(example)))
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=folder, dataset_name="images", filetype_suffix="tfrecord"
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder, features=features, filename_template=template
+    )
+    return folder
+
+
+def numbered_config(data: Path, *overrides: str) -> TrainConfig:
+    """Small batches of the numbered images, whole and unmirrored unless told otherwise."""
+    arguments = {
+        "--network": "resnet18",
+        "--input.size_px": "32",
+        "--epochs": "3",
+        "--optimizer.warmup_epochs": "1",
+        "--global_batch_size": "16",
+        "--shuffle_buffer": "64",
+        "--augment.crop_area": "[1.0, 1.0]",
+        "--augment.crop_aspect": "[1.0, 1.0]",
+        "--augment.horizontal_flip": "false",
+    }
+    flat = [part for pair in arguments.items() for part in pair]
+    return parse(TrainConfig, ["--data", str(data), *flat, *overrides])
+
+
 def digits_config(data: Path, run: Path, *overrides: str) -> TrainConfig:
     """The demo's recipe on prepared digits."""
     arguments = ["--config", str(RECIPE), "--data", str(data), "--run", str(run), *overrides]

@@ -15,6 +15,7 @@ COMMANDS = (
     "pipelines",
     "pipelines.prepare",
     "pipelines.train",
+    "pipelines.data_service",
     "pipelines.evaluate",
     "pipelines.export",
     "pipelines.serve",

@@ -9,15 +9,46 @@ from PIL import Image
 
 from keras_zoo import InputSpec
 from pipelines.config import AugmentConfig
-from pipelines.data.images import decode, evaluation_image, training_image
+from pipelines.data.images import (
+    area_resize,
+    decode,
+    evaluation_image,
+    exact_resize,
+    inception_window,
+    scale_jitter_window,
+    training_image,
+)
+
+
+def waves(height, width):
+    """A smooth colour scene, as a photograph is: structure at every scale."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    waves = [np.sin(x / 9 + y / 14), np.cos(x / 23 - y / 5), np.sin(x * y / 900)]
+    return np.uint8(np.rint(127.5 + 120 * np.stack(waves, axis=-1)))
 
 
 @pytest.fixture(scope="module")
 def scene():
-    """A smooth colour scene, 90 by 130, as a photograph is: structure at every scale."""
-    y, x = np.mgrid[0:90, 0:130].astype(np.float64)
-    waves = [np.sin(x / 9 + y / 14), np.cos(x / 23 - y / 5), np.sin(x * y / 900)]
-    return np.uint8(np.rint(127.5 + 120 * np.stack(waves, axis=-1)))
+    return waves(90, 130)
+
+
+def photograph(side):
+    """Noise with a photograph's spectrum: its amplitude falls with frequency."""
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side))) + 0.3 / side
+    noise = np.random.default_rng(0).normal(size=(3, side, side))
+    scene = np.real(np.fft.ifft2(np.fft.fft2(noise) / frequency**1.6))
+    scene = np.clip(127.5 + 45 * scene / scene.std(), 0, 255)
+    return scene.astype(np.uint8).transpose(1, 2, 0)
+
+
+def pillow_evaluation(image, spec):
+    """torchvision's Resize and CenterCrop, step by step."""
+    short, (width, height) = spec.resize_px, image.size
+    size = short * width // min(image.size), short * height // min(image.size)
+    method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    resized = image.resize(size, method[spec.interpolation])
+    left, top = (round((side - spec.size_px) / 2) for side in size)
+    return np.asarray(resized.crop((left, top, left + spec.size_px, top + spec.size_px)))
 
 
 def encode(array, image_format, **options):
@@ -78,13 +109,7 @@ def test_what_is_no_image_is_refused(encoded):
 def test_evaluation_sees_what_pillow_resizes_and_crops(scene, size_px, interpolation):
     spec = InputSpec(size_px=size_px, interpolation=interpolation)
     ours = evaluation_image(encode(scene, "PNG"), spec).numpy()
-    # torchvision's Resize and CenterCrop, step by step.
-    short = round(size_px / 0.875)
-    long = int(short * 130 / 90)
-    method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-    resized = Image.fromarray(scene).resize((long, short), method[interpolation])
-    top, left = round((short - size_px) / 2), round((long - size_px) / 2)
-    theirs = np.asarray(resized.crop((left, top, left + size_px, top + size_px)))
+    theirs = pillow_evaluation(Image.fromarray(scene), spec)
     assert ours.shape == theirs.shape
     assert ours.dtype == np.uint8
     assert psnr(ours, theirs) > 40
@@ -103,6 +128,17 @@ def test_cmyk_files_are_decoded_in_grey_and_colour(scene):
     Image.fromarray(scene).convert("CMYK").save(file, "JPEG", quality=95)
     for channels in (1, 3):
         assert decode(file.getvalue(), channels=channels).shape == (90, 130, channels)
+
+
+@pytest.mark.parametrize("shape", [(90, 130), (300, 200), (777, 1111), (999, 640), (64, 500)])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
+def test_evaluation_of_a_jpeg_decodes_only_what_it_shows_and_sees_the_same(shape, subsampling):
+    """From images that grow to such as are decoded at an eighth of their size."""
+    encoded = encode(waves(*shape), "JPEG", quality=92, subsampling=subsampling)
+    decoded = Image.open(io.BytesIO(encoded)).convert("RGB")
+    for spec in (InputSpec(32), InputSpec(96, crop_fraction=1.0), InputSpec(64)):
+        ours = evaluation_image(encoded, spec).numpy()
+        assert psnr(ours, pillow_evaluation(decoded, spec)) > 40
 
 
 def test_evaluation_of_an_image_of_the_right_size_changes_nothing(scene):
@@ -130,6 +166,72 @@ def test_training_on_the_whole_image_without_flip_is_a_resize(scene):
     ours = training_image(encode(scene, "PNG"), InputSpec(size_px=48), augment, tf.constant([0, 1]))
     theirs = Image.fromarray(scene).resize((48, 48), Image.Resampling.BILINEAR)
     assert psnr(ours.numpy(), np.asarray(theirs)) > 40
+
+
+@pytest.mark.parametrize("resize", [area_resize, exact_resize])
+@pytest.mark.parametrize("shrink", [0.6, 0.8, 1.0, 1.1, 1.3, 1.6, 2.0])
+def test_a_crop_is_resized_as_pillow_does_with_antialiasing(resize, shrink):
+    spec = InputSpec(112)
+    side = round(112 * shrink)
+    scene = photograph(side)
+    theirs = Image.fromarray(scene).resize((112, 112), Image.Resampling.BILINEAR)
+    assert psnr(resize(scene, 112, spec).numpy(), np.asarray(theirs)) > 40
+
+
+def test_a_large_jpeg_shrinks_while_it_decodes():
+    augment = AugmentConfig(crop_area=(1.0, 1.0), crop_aspect=(1.0, 1.0), horizontal_flip=False)
+    encoded = encode(photograph(640), "JPEG", quality=95)
+    decoded = Image.open(io.BytesIO(encoded))
+    for size_px in (64, 100, 200, 320):
+        ours = training_image(encoded, InputSpec(size_px), augment, tf.constant([0, 1])).numpy()
+        theirs = decoded.resize((size_px, size_px), Image.Resampling.BILINEAR)
+        assert psnr(ours, np.asarray(theirs)) > 35
+
+
+def test_windows_have_the_stated_areas_and_aspects():
+    @tf.function
+    def draw(index):
+        seed = tf.stack([1, index])
+        return inception_window(tf.constant([400, 500]), (0.08, 1.0), (0.75, 1.3333), seed)
+
+    windows = np.stack([draw(tf.constant(index)).numpy() for index in range(1500)])
+    top, left, height, width = windows.T
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + height <= 400).all()
+    assert (left + width <= 500).all()
+    area, aspect = height * width / (400 * 500), width / height
+    assert 0.075 < area.min() < 0.1
+    assert area.max() > 0.9
+    assert aspect.min() > 0.74
+    assert aspect.max() < 1.35
+    # Where nearly every draw fits, both are uniform: within five standard deviations.
+    areas, _ = np.histogram(area, bins=7, range=(0.08, 0.72))
+    assert np.ptp(areas) < 10 * np.sqrt(areas.mean())
+    aspects, _ = np.histogram(np.log(aspect[area < 0.6]), bins=6)
+    assert np.ptp(aspects) < 10 * np.sqrt(aspects.mean())
+
+
+def test_an_image_that_no_draw_fits_into_gives_its_largest_central_crop():
+    window = inception_window(tf.constant([20, 1000]), (0.5, 1.0), (0.75, 1.3333), [1, 2]).numpy()
+    assert tuple(window) == (0, 487, 20, 26)
+
+
+def test_scale_jitter_cuts_a_square_of_the_resized_image():
+    @tf.function
+    def draw(index):
+        return scale_jitter_window(tf.constant([375, 500]), 224, (256, 512), tf.stack([1, index]))
+
+    top, left, height, width = np.stack([draw(tf.constant(i)).numpy() for i in range(1000)]).T
+    assert (height == width).all()
+    short = 224 * 375 / height
+    assert 256 <= short.min() < 260
+    assert 500 < short.max() < 517
+    assert (top + height <= 375).all()
+    assert (left + width <= 500).all()
+    assert left.min() == 0
+    quarters, _ = np.histogram(short, bins=4, range=(256, 513))
+    assert quarters.min() > 190
 
 
 def test_crops_stay_in_their_stated_range_and_half_are_mirrored():

@@ -1,5 +1,10 @@
 """What training and evaluation iterate over."""
 
+import hashlib
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,7 +12,7 @@ import tensorflow as tf
 from keras_zoo import InputSpec
 from pipelines.data.streams import evaluation_stream, num_images, open_dataset, training_stream
 from pipelines.errors import BadInput
-from tests.conftest import digits_config
+from tests.conftest import digits_config, numbered_config
 
 SPEC = InputSpec(32, crop_fraction=1.0, channels="L", mean=(127.5,), std=(127.5,))
 
@@ -17,21 +22,149 @@ def batches(config, first_epoch, count):
     return [(images.numpy(), labels.numpy()) for images, labels in stream.take(count)]
 
 
+def numbers(images):
+    """Which of the numbered images these are."""
+    return images[:, 0, 0, 0].astype(int) + 256 * images[:, 0, 0, 1].astype(int)
+
+
+def epoch_numbers(config, **place):
+    """Image numbers of a training stream, a row a step."""
+    stream = training_stream(open_dataset(config.data), config, **place)
+    return np.stack([numbers(images) for images, _ in stream.as_numpy_iterator()])
+
+
+def digest(config, steps=6):
+    """A hash of the first batches, pixels and labels."""
+    stream = training_stream(open_dataset(config.data), config, first_epoch=0)
+    sha = hashlib.sha256()
+    for images, labels in stream.take(steps).as_numpy_iterator():
+        sha.update(images.tobytes() + labels.tobytes())
+    return sha.hexdigest()
+
+
+ALL_AUGMENTATIONS = (
+    "--augment.crop_area=[0.2, 1.0]",
+    "--augment.horizontal_flip=true",
+    "--augment.policy=randaugment",
+    "--augment.erasing_probability=0.5",
+    "--augment.mixup_alpha=0.2",
+    "--augment.cutmix_alpha=1",
+)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
-@pytest.mark.parametrize("n", [1, 7, 63, 64, 65])
-def test_evaluation_yields_every_image_once(digits, n, batch_size):
-    dataset = open_dataset(digits)
-    whole = evaluation_stream(dataset, "validation", SPEC, 356)
-    ((images, labels, _),) = whole.as_numpy_iterator()
-    seen, seen_labels = [], []
-    for batch, batch_labels, mask in evaluation_stream(
-        dataset, f"validation[:{n}]", SPEC, batch_size
-    ).as_numpy_iterator():
-        assert batch.shape == (batch_size, 32, 32, 1)
-        seen.append(batch[mask])
-        seen_labels.append(batch_labels[mask])
-    assert (np.concatenate(seen) == images[:n]).all()
-    assert (np.concatenate(seen_labels) == labels[:n]).all()
+@pytest.mark.parametrize("n", [1, 7, 255, 256, 257])
+def test_evaluation_yields_every_image_once(numbered, n, batch_size, num_workers):
+    """Over all workers together, in the order on disk, each worker as many batches."""
+    dataset, spec = open_dataset(numbered), InputSpec(16, crop_fraction=1.0)
+    seen, labels_seen, counts = [], [], set()
+    for worker in range(num_workers):
+        stream = evaluation_stream(
+            dataset,
+            f"validation[:{n}]",
+            spec,
+            batch_size,
+            worker=worker,
+            num_workers=num_workers,
+        )
+        batches_of_worker = list(stream.as_numpy_iterator())
+        counts.add(len(batches_of_worker))
+        for images, labels, mask in batches_of_worker:
+            assert images.shape == (batch_size, 16, 16, 3)
+            seen += list(numbers(images[mask]))
+            labels_seen += list(labels[mask])
+    assert seen == list(range(n))
+    assert labels_seen == [number % 10 for number in range(n)]
+    assert len(counts) == 1
+
+
+def test_evaluation_on_two_replicas_counts_every_image_once(numbered):
+    """In a process of its own: logical devices are set before TensorFlow starts."""
+    script = (
+        "import sys, json, tensorflow as tf\n"
+        "from pathlib import Path\n"
+        "from keras_zoo import InputSpec\n"
+        "from pipelines.data.streams import evaluation_stream, open_dataset\n"
+        "cpu = tf.config.list_physical_devices('CPU')[0]\n"
+        "halves = [tf.config.LogicalDeviceConfiguration()] * 2\n"
+        "tf.config.set_logical_device_configuration(cpu, halves)\n"
+        "strategy = tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1'])\n"
+        "dataset, spec = open_dataset(Path(sys.argv[1])), InputSpec(16, crop_fraction=1.0)\n"
+        "seen = {}\n"
+        "for n in (1, 7, 255, 256, 257):\n"
+        "    for size in (1, 3, 64):\n"
+        "        stream = evaluation_stream(dataset, f'validation[:{n}]', spec, size)\n"
+        "        ids = seen.setdefault(f'{n} {size}', [])\n"
+        "        for images, _, mask in strategy.experimental_distribute_dataset(stream):\n"
+        "            for i, m in zip(*map(strategy.experimental_local_results, (images, mask))):\n"
+        "                kept = i.numpy()[m.numpy()][:, 0, 0].astype(int)\n"
+        "                ids += (kept[:, 0] + 256 * kept[:, 1]).tolist()\n"
+        "print(json.dumps(seen))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, numbered], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for case, ids in json.loads(done.stdout).items():
+        assert sorted(ids) == list(range(int(case.split()[0]))), case
+
+
+def test_the_same_epoch_is_bit_identical_with_any_threads_and_in_another_process(numbered):
+    one, two, eight = (
+        digest(numbered_config(numbered, *ALL_AUGMENTATIONS, f"--decode_threads={threads}"))
+        for threads in (1, 2, 8)
+    )
+    assert one == two == eight
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from tests.test_streams import ALL_AUGMENTATIONS, digest, numbered_config\n"
+        "print(digest(numbered_config(Path(sys.argv[1]), *ALL_AUGMENTATIONS)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, numbered], capture_output=True, text=True)
+    assert done.stdout.strip() == one, done.stderr
+
+
+def test_an_epoch_holds_each_image_once_and_the_next_one_another_order(numbered):
+    epochs = epoch_numbers(numbered_config(numbered), first_epoch=0).reshape(3, -1)
+    for epoch in epochs:
+        assert len(set(epoch)) == len(epoch) == 256
+    assert (epochs[0] != epochs[1]).mean() > 0.9
+    # Neighbours on disk are not neighbours in the stream.
+    assert (np.diff(epochs[0]) == 1).mean() < 0.1
+
+
+def test_a_stream_that_begins_at_a_step_equals_the_whole_one_from_there(numbered):
+    config, dataset = numbered_config(numbered, *ALL_AUGMENTATIONS), open_dataset(numbered)
+    whole = list(training_stream(dataset, config, first_epoch=0).as_numpy_iterator())
+    assert len(whole) == 48
+    for epoch, step in ((0, 5), (1, 15), (2, 0)):
+        begun = training_stream(dataset, config, first_epoch=epoch, first_step=step)
+        rest = whole[16 * epoch + step :]
+        for (images, labels), (begun_images, begun_labels) in zip(
+            rest, begun.as_numpy_iterator(), strict=True
+        ):
+            assert (images == begun_images).all()
+            assert (labels == begun_labels).all()
+
+
+@pytest.mark.parametrize("num_workers", [2, 4])
+def test_workers_share_an_epoch_without_overlap(numbered, num_workers):
+    config = numbered_config(numbered)
+    shares = [
+        epoch_numbers(config, first_epoch=0, worker=worker, num_workers=num_workers)
+        for worker in range(num_workers)
+    ]
+    assert {share.shape for share in shares} == {(48, 16 // num_workers)}
+    first_epoch = np.concatenate([share[:16].ravel() for share in shares])
+    assert len(set(first_epoch)) == 256
+
+
+def test_resolution_grows_over_the_epochs(numbered):
+    config = numbered_config(
+        numbered, "--input.size_px", "128", "--augment.first_size_px", "64", "--epochs", "3"
+    )
+    stream = training_stream(open_dataset(numbered), config, first_epoch=0)
+    sizes = [images.shape[1:3] for images, _ in stream.as_numpy_iterator()]
+    assert sizes == 16 * [(64, 64)] + 16 * [(96, 96)] + 16 * [(128, 128)]
 
 
 def test_batches_are_uint8_images_and_one_hot_labels(digits, tmp_path):

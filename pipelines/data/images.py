@@ -1,16 +1,34 @@
 """One image: from encoded bytes to the pixels that an `InputSpec` asks for.
 
 Evaluation, export and the server call the same `evaluation_image`; the only other way in is
-`training_image`, which crops at random. Both give uint8; the model normalises.
+`training_image`, which crops at random. Both give uint8; the model normalises. Of a JPEG, only
+the window that the output shows is decoded.
 """
+
+import math
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from keras_zoo import InputSpec
 from pipelines.config import AugmentConfig
 
-# TensorFlow's names of the filters, by the names that an `InputSpec` uses.
+# The inverse DCT of a JPEG can shrink by these while it decodes.
+RATIOS = (1, 2, 4, 8)
+# Evaluation leaves at least this much shrinking to the filter, which then hides the decoder's.
+FILTERED_SHRINK = 3
 KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
+INTERPOLATE = {
+    "bilinear": tf.raw_ops.ResizeBilinear,
+    "bicubic": tf.raw_ops.ResizeBicubic,
+}
+# Up to here an interpolation that is not antialiased keeps 40 dB to one that is.
+INTERPOLATED_SHRINK = 1.1
+KERNEL_RADIUS = {"bilinear": 1, "bicubic": 2}
+# A decoded window differs from the whole image's in its outermost columns, where the decoder
+# lacks the neighbours that it interpolates colour from.
+MARGIN_PX = 2
+CROP_ATTEMPTS = 10
 
 
 def decode(encoded: tf.Tensor, *, channels: int) -> tf.Tensor:
@@ -54,95 +72,256 @@ def with_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
 
 
 def evaluation_image(encoded: tf.Tensor, spec: InputSpec) -> tf.Tensor:
-    """Encoded bytes -> uint8 `(size_px, size_px, C)`: short side resized, central crop."""
-    return central_square(decode(encoded, channels=spec.num_channels), spec)
+    """Encoded bytes -> uint8 `(size_px, size_px, C)`: short side resized, central crop.
+
+    What `central_square` gives of the decoded image; of a JPEG only the part that it needs is
+    decoded, and a large one at a half, a quarter or an eighth of its size.
+    """
+
+    def from_jpeg() -> tf.Tensor:
+        full = tf.io.extract_jpeg_shape(encoded)[:2]
+        shrink = tf.reduce_min(full) // (spec.resize_px * FILTERED_SHRINK)
+        size, offset = _resized(full, spec)
+        window = _source_window(full, size, offset, spec)
+        part, ratio = _decode_window(encoded, window, shrink, spec.num_channels)
+        pixels_per_source = tf.cast(size, tf.float32) / tf.cast(full, tf.float32)
+        begin = tf.cast(window[:2] // ratio * ratio, tf.float32)
+        return _resample(
+            part,
+            (spec.size_px, spec.size_px),
+            pixels_per_source * tf.cast(ratio, tf.float32),
+            begin * pixels_per_source - offset,
+            spec,
+        )
+
+    def from_other() -> tf.Tensor:
+        return central_square(_decode_other(encoded, spec.num_channels), spec)
+
+    return tf.ensure_shape(tf.cond(tf.io.is_jpeg(encoded), from_jpeg, from_other), spec.shape)
 
 
 def central_square(image: tf.Tensor, spec: InputSpec) -> tf.Tensor:
     """uint8 or float in [0, 255] `(H, W, C)` -> uint8 `(size_px, size_px, C)`.
 
     The short side is resized to `resize_px` and the long one in proportion, cut to whole pixels
-    as torchvision does; then the central square, its corner rounded to the nearest pixel.
+    as torchvision does; then the central square, its corner rounded to the nearest pixel. Only
+    the square is computed.
     """
-    size = tf.shape(image)[:2]
-    resized = spec.resize_px * size // tf.reduce_min(size)
-    corner = tf.round(tf.cast(resized - spec.size_px, tf.float32) / 2)
-    # Only the square is computed: a sliver of 1x5000 pixels must not become gigabytes.
-    square = tf.raw_ops.ScaleAndTranslate(
-        images=tf.cast(image, tf.float32)[tf.newaxis],
-        size=(spec.size_px, spec.size_px),
-        scale=tf.cast(resized / size, tf.float32),
-        translation=-corner,
-        kernel_type=KERNELS[spec.interpolation],
-        antialias=spec.antialias,
-    )
-    return tf.ensure_shape(_to_uint8(square[0]), spec.shape)
+    full = tf.shape(image)[:2]
+    size, offset = _resized(full, spec)
+    pixels_per_source = tf.cast(size, tf.float32) / tf.cast(full, tf.float32)
+    square = _resample(image, (spec.size_px, spec.size_px), pixels_per_source, -offset, spec)
+    return tf.ensure_shape(square, spec.shape)
+
+
+def _resized(full: tf.Tensor, spec: InputSpec) -> tuple[tf.Tensor, tf.Tensor]:
+    """`(height, width)` of an image -> that of the resized one, and the square's corner in it."""
+    size = spec.resize_px * full // tf.reduce_min(full)
+    return size, tf.round((tf.cast(size, tf.float32) - spec.size_px) / 2)
+
+
+def _source_window(
+    full: tf.Tensor, size: tf.Tensor, offset: tf.Tensor, spec: InputSpec
+) -> tf.Tensor:
+    """`(top, left, height, width)` of what the central square is computed from."""
+    shrink = tf.cast(full, tf.float32) / tf.cast(size, tf.float32)
+    reach = KERNEL_RADIUS[spec.interpolation] * tf.maximum(shrink, 1) + MARGIN_PX
+    begin = tf.maximum(tf.cast(tf.floor(offset * shrink - reach), tf.int32), 0)
+    end = tf.cast(tf.math.ceil((offset + spec.size_px) * shrink + reach), tf.int32)
+    return tf.concat([begin, tf.minimum(end, full) - begin], axis=0)
 
 
 def training_image(
-    encoded: tf.Tensor, spec: InputSpec, augment: AugmentConfig, seed: tf.Tensor
+    encoded: tf.Tensor,
+    spec: InputSpec,
+    augment: AugmentConfig,
+    seed: tf.Tensor,
+    size_px: tf.Tensor | int | None = None,
 ) -> tf.Tensor:
     """Encoded bytes -> uint8 `(size_px, size_px, C)`: a random crop, mirrored at random.
 
+    Of a JPEG only the crop is decoded, shrunk while it decodes as far as the crop stays at least
+    as large as the output.
+
     Args:
         encoded: one file's bytes.
-        spec: the size to resize to, and how.
-        augment: the ranges of the random crop, and whether to mirror.
+        spec: the channels, and how to resize.
+        augment: the ranges of the random crop, how to resize, and whether to mirror.
         seed: int32 or int64 `(2,)`; the same seed gives the same pixels.
+        size_px: the side of the square to give; the spec's own unless given.
     """
+    size_px = spec.size_px if size_px is None else size_px
     crop_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
-    image = _resize(
-        _random_crop(encoded, spec, augment, crop_seed), spec.size_px, spec.size_px, spec
-    )
-    if augment.horizontal_flip:
-        image = tf.image.stateless_random_flip_left_right(image, flip_seed)
-    return tf.ensure_shape(image, spec.shape)
-
-
-def _random_crop(
-    encoded: tf.Tensor, spec: InputSpec, augment: AugmentConfig, seed: tf.Tensor
-) -> tf.Tensor:
-    """The Inception crop; of a JPEG, only the part inside the crop is decoded."""
-
-    def window(shape: tf.Tensor) -> tf.Tensor:
-        """`(top, left, height, width)` of a random crop of an image of this shape."""
-        begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-            shape,
-            bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
-            seed=seed,
-            min_object_covered=0.0,
-            aspect_ratio_range=augment.crop_aspect,
-            area_range=augment.crop_area,
-            max_attempts=10,
-            use_image_if_no_bounding_boxes=True,
-        )
-        return tf.concat([begin[:2], size[:2]], axis=0)
 
     def from_jpeg() -> tf.Tensor:
-        crop = tf.io.decode_and_crop_jpeg(
-            encoded,
-            window(tf.io.extract_jpeg_shape(encoded)),
-            channels=3,
-            dct_method="INTEGER_ACCURATE",
-        )
-        return with_channels(crop, spec.num_channels)
+        window = _random_window(tf.io.extract_jpeg_shape(encoded)[:2], spec, augment, crop_seed)
+        shrink = tf.reduce_min(window[2:]) // size_px
+        return _decode_window(encoded, window, shrink, spec.num_channels)[0]
 
     def from_other() -> tf.Tensor:
         image = _decode_other(encoded, spec.num_channels)
-        return tf.image.crop_to_bounding_box(image, *tf.unstack(window(tf.shape(image))))
+        window = _random_window(tf.shape(image)[:2], spec, augment, crop_seed)
+        return tf.image.crop_to_bounding_box(image, *tf.unstack(window))
 
-    return tf.cond(tf.io.is_jpeg(encoded), from_jpeg, from_other)
+    crop = tf.cond(tf.io.is_jpeg(encoded), from_jpeg, from_other)
+    image = RESIZES[augment.resize](crop, size_px, spec)
+    if augment.horizontal_flip:
+        mirrored = tf.random.stateless_uniform((), flip_seed) < 0.5
+        image = tf.cond(mirrored, lambda: tf.reverse(image, axis=[1]), lambda: image)
+    side = size_px if isinstance(size_px, int) else None
+    return tf.ensure_shape(image, (side, side, spec.num_channels))
 
 
-def _resize(
-    image: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int, spec: InputSpec
+def _decode_window(
+    encoded: tf.Tensor, window: tf.Tensor, shrink: tf.Tensor, channels: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The part of a JPEG inside a window, shrunk while it decodes.
+
+    Args:
+        encoded: a JPEG's bytes.
+        window: int32 `(top, left, height, width)` in the pixels of the whole image.
+        shrink: the ratio is the largest of 1, 2, 4, 8 that is not above this.
+        channels: 1 or 3.
+
+    Returns:
+        uint8 `(height // ratio, width // ratio, channels)`, and the ratio. The window's corner
+        is cut to a multiple of the ratio.
+    """
+
+    def at(ratio: int) -> Callable[[], tf.Tensor]:
+        return lambda: tf.io.decode_and_crop_jpeg(
+            encoded, window // ratio, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE"
+        )
+
+    index = tf.reduce_sum(tf.cast(shrink >= RATIOS[1:], tf.int32))
+    part = tf.switch_case(index, [at(ratio) for ratio in RATIOS])
+    return with_channels(part, channels), tf.gather(RATIOS, index)
+
+
+def _random_window(
+    full: tf.Tensor, spec: InputSpec, augment: AugmentConfig, seed: tf.Tensor
 ) -> tf.Tensor:
-    """`(H, W, C)` in [0, 255] -> uint8 `(height, width, C)`, rounded."""
-    resized = tf.image.resize(
-        image, (height, width), method=spec.interpolation, antialias=spec.antialias
+    """int32 `(top, left, height, width)` of a random crop of an image `(height, width)`."""
+    if augment.scale_jitter_px:
+        return scale_jitter_window(full, spec.size_px, augment.scale_jitter_px, seed)
+    return inception_window(full, augment.crop_area, augment.crop_aspect, seed)
+
+
+def inception_window(
+    full: tf.Tensor, area: tuple[float, float], aspect: tuple[float, float], seed: tf.Tensor
+) -> tf.Tensor:
+    """A crop of random area and aspect ratio (Szegedy et al. 2014, arXiv:1409.4842).
+
+    Drawn as torchvision draws it. (TensorFlow's `sample_distorted_bounding_box` draws the height
+    uniformly, and so prefers small areas.)
+
+    Args:
+        full: int32 `(height, width)` of the image.
+        area: the crop's share of the image is uniform between these.
+        aspect: the logarithm of width divided by height is uniform between those of these.
+        seed: int32 or int64 `(2,)`.
+
+    Returns:
+        int32 `(top, left, height, width)`: the first of ten draws that fits into the image, else
+        the largest central one of an aspect ratio between those given.
+    """
+    low, high = aspect
+    draws = tf.random.stateless_uniform((4, CROP_ATTEMPTS), seed)
+    height, width = tf.unstack(tf.cast(full, tf.float32))
+    areas = height * width * (area[0] + (area[1] - area[0]) * draws[0])
+    aspects = low * tf.exp(math.log(high / low) * draws[1])
+    sizes = tf.round(tf.sqrt(tf.stack([areas / aspects, areas * aspects], axis=1)))
+    # The last resort fits always, so there is a first that fits.
+    largest = tf.stack([tf.minimum(height, width / low), tf.minimum(width, height * high)])
+    sizes = tf.concat([tf.maximum(sizes, 1), tf.floor(largest)[tf.newaxis]], axis=0)
+    fits = tf.reduce_all(sizes <= tf.stack([height, width]), axis=1)
+    first = tf.argmax(fits, output_type=tf.int32)
+    size = tf.cast(sizes[first], tf.int32)
+    at = tf.concat([draws[2:], tf.fill((2, 1), 0.5)], axis=1)[:, first]
+    corner = tf.cast(at * tf.cast(full - size + 1, tf.float32), tf.int32)
+    return tf.concat([corner, size], axis=0)
+
+
+def scale_jitter_window(
+    full: tf.Tensor, size_px: int, short_px: tuple[int, int], seed: tf.Tensor
+) -> tf.Tensor:
+    """VGG's scale jitter (Simonyan and Zisserman 2014, arXiv:1409.1556), as a window.
+
+    The short side is resized to a whole number of pixels uniform in `short_px`, both ends
+    included, and a square of `size_px` cut at random: the same pixels as the square window of
+    the original that this returns.
+
+    Args:
+        full: int32 `(height, width)` of the image.
+        size_px: the side of the square.
+        short_px: smallest and largest short side, neither below `size_px`.
+        seed: int32 or int64 `(2,)`.
+
+    Returns:
+        int32 `(top, left, height, width)`.
+    """
+    scale_seed, corner_seed = tf.unstack(tf.random.split(seed, 2))
+    low, high = short_px
+    short = tf.random.stateless_uniform((), scale_seed, low, high + 1, tf.int32)
+    side = tf.maximum(size_px * tf.reduce_min(full) // short, 1)
+    at = tf.random.stateless_uniform((2,), corner_seed)
+    corner = tf.cast(at * tf.cast(full - side + 1, tf.float32), tf.int32)
+    return tf.concat([corner, [side, side]], axis=0)
+
+
+def area_resize(image: tf.Tensor, size_px: tf.Tensor | int, spec: InputSpec) -> tf.Tensor:
+    """uint8 `(H, W, C)` -> uint8 `(size_px, size_px, C)`: the mean of what each pixel covers.
+
+    A side that grows has nothing to average; where both do, or hardly shrink, the spec's filter
+    need not widen, and where one grows and the other shrinks it is `exact_resize`.
+    """
+    size = tf.stack([size_px, size_px])
+    shrink = tf.cast(tf.shape(image)[:2] / size, tf.float32)
+    ways = [
+        lambda: to_uint8(tf.raw_ops.ResizeArea(images=image[tf.newaxis], size=size)[0]),
+        lambda: to_uint8(
+            INTERPOLATE[spec.interpolation](
+                images=image[tf.newaxis], size=size, half_pixel_centers=True
+            )[0]
+        ),
+        lambda: exact_resize(image, size_px, spec),
+    ]
+    way = tf.where(
+        tf.reduce_all(shrink <= INTERPOLATED_SHRINK),
+        1,
+        tf.where(tf.reduce_all(shrink >= 1), 0, 2),
     )
-    return _to_uint8(resized)
+    return tf.switch_case(way, ways)
 
 
-def _to_uint8(image: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
+def exact_resize(image: tf.Tensor, size_px: tf.Tensor | int, spec: InputSpec) -> tf.Tensor:
+    """uint8 `(H, W, C)` -> uint8 `(size_px, size_px, C)` with the spec's own filter."""
+    size = tf.stack([size_px, size_px])
+    scale = tf.cast(size, tf.float32) / tf.cast(tf.shape(image)[:2], tf.float32)
+    return _resample(image, size, scale, tf.zeros(2), spec)
+
+
+RESIZES = {"area": area_resize, "exact": exact_resize}
+
+
+def _resample(
+    image: tf.Tensor, size: tf.Tensor, scale: tf.Tensor, translation: tf.Tensor, spec: InputSpec
+) -> tf.Tensor:
+    """`(H, W, C)` in [0, 255] -> uint8 `(*size, C)`.
+
+    A point p of the image lands at `p * scale + translation`; pixels are unit squares.
+    """
+    resampled = tf.raw_ops.ScaleAndTranslate(
+        images=image[tf.newaxis],
+        size=size,
+        scale=scale,
+        translation=translation,
+        kernel_type=KERNELS[spec.interpolation],
+        antialias=spec.antialias,
+    )[0]
+    return to_uint8(resampled)
+
+
+def to_uint8(pixels: tf.Tensor) -> tf.Tensor:
+    """float32 -> uint8, clipped to [0, 255] and rounded, halves up, as Pillow does."""
+    return tf.cast(tf.clip_by_value(pixels, 0, 255) + 0.5, tf.uint8)

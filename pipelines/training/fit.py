@@ -129,8 +129,8 @@ def train(config: TrainConfig) -> Training:
 
     Raises:
         Failed: the loss is no longer a number.
-        BadInput: no such data or split, a batch that the split or the devices cannot fill, a
-            folder that is another run's, or a corrupt checkpoint.
+        BadInput: no such data or split, images that grow over the epochs, a batch that the split
+            or the devices cannot fill, a folder that is another run's, or a corrupt checkpoint.
     """
     dataset = open_dataset(config.data)
     names = class_names(dataset)
@@ -141,6 +141,11 @@ def train(config: TrainConfig) -> Training:
             f"global_batch_size is {config.global_batch_size}, more than the "
             f"{num_images(dataset, config.train_split)} images of {config.train_split!r}; "
             "give a smaller one"
+        )
+    if config.size_px(0) != config.input.size_px:
+        raise BadInput(
+            f"augment.first_size_px is {config.augment.first_size_px}: the stream grows its images "
+            f"and this loop's model takes {config.input.size_px} only; leave it out"
         )
     strategy = choose_strategy()
     if config.global_batch_size % strategy.num_replicas_in_sync:

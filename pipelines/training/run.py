@@ -27,8 +27,8 @@ from pipelines.training.environment import environment
 from pipelines.training.model import image_classifier
 
 KEPT_CHECKPOINTS = 2
-# What may differ when a run goes on: where it is, and how far it goes this time.
-CHANGEABLE = {"run", "stop_after_epochs"}
+# What may differ when a run goes on: where it is, how far it goes this time, who prepares images.
+CHANGEABLE = {"run", "stop_after_epochs", "decode_threads", "data_service"}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,231 @@
+"""Images a second of this project's input pipeline, beside others on the same files in one run.
+
+    python benchmarks/input_pipeline.py FOLDER [--python NAME=PYTHON ...]
+
+FOLDER has class folders of photographs. Every pipeline starts in a process of its own, and then
+they take turns, `--rounds` times; those whose turn it is not are stopped (SIGSTOP), and what one
+had prepared before its turn is thrown away before the clock starts. Reported are medians, their
+spread, and the ratio of ours to each, round by round; beside it how faithful the resize is: PSNR
+against Pillow's antialiased bilinear, median over crops that shrink 1 to 2 times. A peer that does
+not start is skipped by name; `--python NAME=PYTHON` runs one with the interpreter of another
+environment. Peers are measured as they ship: the float32 ones pay for normalising. The first batch
+is timed from the start of the process, imports included.
+"""
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+PEERS = Path(__file__).parent / "input_peers"
+AUGMENTED = (
+    "--augment.policy=randaugment",
+    "--augment.erasing_probability=0.25",
+    "--augment.mixup_alpha=0.2",
+    "--augment.cutmix_alpha=1",
+)
+# Name: script and arguments, and what ours is compared with it.
+PIPELINES = {
+    "ours": ("ours.py", ()),
+    "ours, exact resize": ("ours.py", ("--augment.resize=exact",)),
+    "ours, augmented": ("ours.py", AUGMENTED),
+    "limit": ("limit.c", ()),
+    "flax": ("flax_sequence.py", ()),
+    "model garden": ("model_garden_sequence.py", ()),
+    "torchvision": ("torchvision_v2.py", ()),
+    "keras": ("keras_layers.py", ()),
+    "dali": ("dali_cpu.py", ()),
+    "grain": ("grain_cv2.py", ()),
+    "ours, evaluation": ("ours_evaluation.py", ()),
+    "torchvision, evaluation": ("torchvision_evaluation.py", ()),
+}
+WITH_WORKERS = {"torchvision_v2.py", "torchvision_evaluation.py", "grain_cv2.py"}
+# Numerator, denominator, the least it should be.
+RATIOS = (
+    ("ours", "limit", 0.75),
+    ("ours", "flax", 2.0),
+    ("ours", "model garden", 2.0),
+    ("ours", "torchvision", 2.0),
+    ("ours", "keras", 3.5),
+    ("ours", "dali", 1.3),
+    ("ours", "grain", 1.3),
+    ("ours, augmented", "ours", 0.6),
+    ("ours, evaluation", "torchvision, evaluation", 1.5),
+)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    with tempfile.TemporaryDirectory() as scratch:
+        files = jpegs(arguments.folder)
+        prepared, crops = Path(scratch) / "prepared", Path(scratch) / "crops.npz"
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "pipelines.prepare", arguments.folder),
+                *("--out", prepared, "--holdout_fraction", "0.01"),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        save_crops(files, crops)
+        peers, starts = {}, {}
+        for name, (script, extra) in PIPELINES.items():
+            python = arguments.python.get(name, sys.executable)
+            settings = [arguments.folder, prepared, str(arguments.images), crops, *extra]
+            try:
+                peers[name], starts[name] = start(script, python, settings, files, Path(scratch))
+            except RuntimeError as error:
+                print(f"skipped: {name} ({error})", flush=True)
+        passes = {name: [] for name in peers}
+        for _ in range(arguments.rounds):
+            for name, peer in peers.items():
+                passes[name].append(one_pass(peer))
+        for peer in peers.values():
+            os.killpg(peer.pid, signal.SIGKILL)
+    report(passes, starts, arguments.images)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--images", type=int, default=1024, help="images a pass")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--python", action="append", default=[], metavar="NAME=PYTHON")
+    arguments = parser.parse_args()
+    arguments.python = dict(pair.split("=", 1) for pair in arguments.python)
+    return arguments
+
+
+def jpegs(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpeg", ".jpg"))
+
+
+def save_crops(files: list[Path], out: Path) -> None:
+    """Square crops of photographs that shrink 1 to 2 times, and what Pillow makes of them."""
+    rng, arrays = np.random.default_rng(0), {}
+    for path in files:
+        image = Image.open(path).convert("RGB")
+        side = int(224 * rng.uniform(1, 2))
+        if min(image.size) < side or len(arrays) >= 64:
+            continue
+        left, top = (int(rng.integers(length - side + 1)) for length in image.size)
+        crop = image.crop((left, top, left + side, top + side))
+        number = len(arrays) // 2
+        arrays[f"crop{number}"] = np.asarray(crop)
+        arrays[f"pillow{number}"] = np.asarray(crop.resize((224, 224), Image.Resampling.BILINEAR))
+    np.savez(out, **arrays)
+
+
+def start(
+    script: str, python: str, settings: list, files: list[Path], scratch: Path
+) -> tuple[subprocess.Popen, dict]:
+    """A pipeline that waits for a line, and what it said at its start.
+
+    Raises:
+        RuntimeError: it did not start.
+    """
+    if script.endswith(".c"):
+        return start_limit(PEERS / script, settings, files, scratch)
+    began = time.perf_counter()
+    log = scratch / "log"
+    peer = popen([python, PEERS / script, *settings], log)
+    if not peer.stdout.readline():
+        raise RuntimeError(log.read_text().strip().rpartition("\n")[2])
+    first_batch_s = time.perf_counter() - began
+    said = json.loads(peer.stdout.readline()) | {"first_batch_s": first_batch_s}
+    os.killpg(peer.pid, signal.SIGSTOP)
+    return peer, said
+
+
+def start_limit(
+    source: Path, settings: list, files: list[Path], scratch: Path
+) -> tuple[subprocess.Popen, dict]:
+    """Compiles the C program and hands it the files."""
+    program = scratch / "limit"
+    flags = ["-O3", "-march=native", "-ffast-math", "-pthread"]
+    try:
+        subprocess.run(
+            ["cc", *flags, source, "-o", program, "-ljpeg", "-lm"], check=True, capture_output=True
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise RuntimeError(f"cc and libjpeg-turbo's header are needed: {error}") from error
+    crops = np.load(settings[3])
+    errors = []
+    for number in range(len(crops.files) // 2):
+        crop = crops[f"crop{number}"]
+        size = [str(side) for side in crop.shape[:2]]
+        done = subprocess.run(
+            [program, "resize", *size], input=crop.tobytes(), stdout=subprocess.PIPE, check=True
+        )
+        ours = np.frombuffer(done.stdout, np.uint8).reshape(224, 224, 3).astype(np.float64)
+        errors.append(np.mean((ours - crops[f"pillow{number}"]) ** 2))
+    peer = popen([program, str(len(os.sched_getaffinity(0))), settings[2]], scratch / "log")
+    for path in files:
+        print(path, file=peer.stdin)
+    print(file=peer.stdin, flush=True)
+    psnr_db = float(np.median(10 * np.log10(255**2 / np.maximum(errors, 1e-4))))
+    return peer, {"first_batch_s": None, "psnr_db": psnr_db}
+
+
+def popen(command: list, log: Path) -> subprocess.Popen:
+    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+    with log.open("w") as errors:
+        return subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=quiet,
+            start_new_session=True,
+        )
+
+
+def one_pass(peer: subprocess.Popen) -> dict[str, float]:
+    """A pipeline's turn."""
+    os.killpg(peer.pid, signal.SIGCONT)
+    print(file=peer.stdin, flush=True)
+    measured = json.loads(peer.stdout.readline())
+    os.killpg(peer.pid, signal.SIGSTOP)
+    return measured
+
+
+def report(passes: dict[str, list[dict]], starts: dict[str, dict], images: int) -> None:
+    print(
+        f"{'pipeline':26}{'images/s':>10}{'spread':>14}{'/CPU-s':>8}{'first batch':>13}{'PSNR':>9}"
+    )
+    rates = {
+        name: [images / one["wall_s"] for one in measured] for name, measured in passes.items()
+    }
+    for name, rate in rates.items():
+        first, psnr_db = starts[name]["first_batch_s"], starts[name]["psnr_db"]
+        spread = f"{min(rate):.0f} to {max(rate):.0f}"
+        # Worker processes are not in their parent's time.
+        alone = PIPELINES[name][0] not in WITH_WORKERS
+        busy = statistics.median(images / one["cpu_s"] for one in passes[name])
+        cpu = f"{busy:.0f}" if alone else "-"
+        fidelity = f"{psnr_db:.1f} dB" if psnr_db else "-"
+        begun = f"{first:.1f} s" if first else "-"
+        print(
+            f"{name:26}{statistics.median(rate):>10.0f}{spread:>14}{cpu:>8}{begun:>13}{fidelity:>9}"
+        )
+    print(f"\n{'ratio':42}{'median':>8}{'spread':>16}{'goal':>6}")
+    for above, below, goal in RATIOS:
+        if above in rates and below in rates:
+            ratio = [a / b for a, b in zip(rates[above], rates[below], strict=True)]
+            spread = f"{min(ratio):.2f} to {max(ratio):.2f}"
+            median = statistics.median(ratio)
+            print(f"{above + ' / ' + below:42}{median:>8.2f}{spread:>16}{goal:>6.2f}")
+
+
+if __name__ == "__main__":
+    main()
