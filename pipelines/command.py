@@ -82,8 +82,8 @@ def parse(config_class: type[Config], arguments: list[str]) -> Config:
     if arguments and not arguments[0].startswith("-"):
         arguments = [f"--{fields[0]}", *arguments]
     try:
-        for prefix, network in _networks(parser, arguments).items():
-            defaults = network_defaults(network)
+        for prefix, choice in _networks(parser, arguments).items():
+            defaults = network_defaults(*choice)
             parser.set_defaults({f"{prefix}{key}": value for key, value in defaults.items()})
         values = parser.instantiate(parser.parse_args(arguments))
         return config_class(**{name: values[name] for name in fields})
@@ -91,8 +91,8 @@ def parse(config_class: type[Config], arguments: list[str]) -> Config:
         raise BadInput(_one_line(parser, str(error))) from error
 
 
-def _networks(parser: ArgumentParser, arguments: list[str]) -> dict[str, str]:
-    """The network that the arguments choose, by the prefix of its field."""
+def _networks(parser: ArgumentParser, arguments: list[str]) -> dict[str, tuple[str, str]]:
+    """The network and weights that the arguments choose, by the prefix of their fields."""
     real = [argument for argument in arguments if not argument.startswith("--print_config")]
     try:
         drawn = parser.parse_args(real)
@@ -101,8 +101,11 @@ def _networks(parser: ArgumentParser, arguments: list[str]) -> dict[str, str]:
             raise
         # What is missing does not keep the rest from being printed.
         drawn = parser.get_defaults()
-    fields = {prefix: drawn.get(f"{prefix}network") for prefix in ("", "train.")}
-    return {prefix: network for prefix, network in fields.items() if network}
+    return {
+        prefix: (drawn[f"{prefix}network"], drawn[f"{prefix}weights"])
+        for prefix in ("", "train.")
+        if f"{prefix}network" in drawn
+    }
 
 
 def load(config_class: type[Config], path: Path) -> Config:

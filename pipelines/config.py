@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from keras_zoo import InputSpec, card
+from keras_zoo import InputSpec, card, weight_sets
 
 RESIZES = ("area", "exact")
 POLICIES = ("none", "randaugment", "trivial_augment_wide", "autoaugment")
@@ -262,10 +262,13 @@ class TrainConfig:
     Args:
         network: a name from `python -m keras_zoo list`.
         data: a folder that `pipelines.prepare` wrote.
+        weights: what to start from: a published set (`imagenet`) or a file, as `keras_zoo.build`
+            takes it; fresh unless given. The classifier stays fresh for other classes.
         run: the folder of this run; an existing one resumes.
         train_split: what to train on, in TFDS's notation (`train`, `train[:90%]`).
         validation_split: what to measure after every epoch.
-        input: what the network sees of an image; the network's own unless given.
+        input: what the network sees of an image; that of the weights, or the network's own, unless
+            given.
         augment: how training images are varied.
         optimizer: optimizer and learning-rate schedule.
         epochs: passes over the training split; the learning rate's schedule is this long.
@@ -281,6 +284,7 @@ class TrainConfig:
 
     data: Path
     network: str = "resnet50"
+    weights: str | None = None
     run: Path = Path("runs/resnet50")
     train_split: str = "train"
     validation_split: str = "validation"
@@ -364,9 +368,10 @@ class TrainConfig:
         return self.optimizer.base_lr * self.global_batch_size / 256
 
 
-def network_defaults(network: str) -> dict[str, Any]:
-    """What a `TrainConfig` takes from its network where nothing else is given."""
-    return {"input": dataclasses.asdict(card(network).input), "run": f"runs/{network}"}
+def network_defaults(network: str, weights: str | None) -> dict[str, Any]:
+    """What a `TrainConfig` takes from its network and weights where nothing else is given."""
+    seen = card(network).input if weights is None else weight_sets.input_spec(network, weights)
+    return {"input": dataclasses.asdict(seen), "run": f"runs/{network}"}
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,14 @@ def test_the_network_brings_its_own_input_and_run_folder():
     assert str(config.run) == "runs/simple_cnn"
 
 
+def test_weights_bring_the_input_they_were_trained_with():
+    keras_vgg = ["data", "--network", "vgg16", "--weights", "imagenet-keras"]
+    assert parse(TrainConfig, keras_vgg).input.channels == "BGR"
+    assert parse(TrainConfig, ["data", "--network", "vgg16"]).input.channels == "RGB"
+    with pytest.raises(BadInput, match="imagenet-keras"):
+        parse(TrainConfig, ["data", "--network", "vgg16", "--weights", "imaginary"])
+
+
 def test_later_arguments_win_over_the_file(tmp_path):
     file = tmp_path / "recipe.yaml"
     file.write_text("epochs: 5\noptimizer: {base_lr: 0.3, warmup_epochs: 1}\n")

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = {
-    "keras_zoo": {"tensorflow", "pipelines", "tuning"},
+    "keras_zoo": {"tensorflow", "torch", "torchvision", "timm", "jax", "pipelines", "tuning"},
     "pipelines": {"tuning"},
     "tuning": set(),
 }

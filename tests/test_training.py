@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_zoo
 from pipelines.atomic import locked
 from pipelines.command import dump, load
 from pipelines.config import PrepareConfig, TrainConfig
@@ -129,6 +130,29 @@ def test_a_loss_that_diverges_ends_the_run_with_what_to_change(digits, tmp_path)
     with pytest.raises(Failed, match=r"the loss is .* of epoch 1; lower optimizer\.base_lr"):
         train(config)
     assert not list(tmp_path.glob("run/checkpoints/*"))
+
+
+def test_a_run_begins_from_the_weights_of_a_file(digits, tmp_path):
+    network = keras_zoo.build("simple_cnn")
+    network.save_weights(tmp_path / "start.weights.h5")
+    start = ["--weights", str(tmp_path / "start.weights.h5")]
+    config = digits_config(digits, tmp_path / "run", *start)
+    frozen = dataclasses.replace(
+        config,
+        stop_after_epochs=1,
+        optimizer=dataclasses.replace(config.optimizer, base_lr=1e-12, weight_decay=0.0),
+    )
+    train(frozen)
+    for ours, theirs in zip(weights(frozen.run), network.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_weights_of_another_network_are_refused(digits, tmp_path):
+    keras_zoo.build("resnet18", num_classes=10).save_weights(tmp_path / "other.weights.h5")
+    other = ["--weights", str(tmp_path / "other.weights.h5")]
+    with pytest.raises(BadInput, match="weights"):
+        train(digits_config(digits, tmp_path / "run", *other))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_may_stop_early_and_go_on_with_the_same_schedule(run, digits, tmp_path):

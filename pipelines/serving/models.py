@@ -17,7 +17,8 @@ class ServedModel:
     """The latest version of one exported model.
 
     Args:
-        folder: `<models>/<name>`, holding at least one version.
+        folder: `<models>/<name>`.
+        version: `<folder>/<number>`, the version to load.
     """
 
     def __init__(self, folder: Path, version: Path) -> None:

@@ -106,11 +106,6 @@ def _save(
         values, ids = tf.math.top_k(probabilities, top_k)
         return {"classes": tf.gather(labels, ids), "class_ids": ids, "probabilities": values}
 
-    def squares(preprocess, images: tf.Tensor) -> tf.Tensor:
-        return tf.map_fn(
-            preprocess, images, fn_output_signature=tf.TensorSpec(spec.shape, tf.uint8)
-        )
-
     square = tf.TensorSpec(spec.shape, tf.uint8)
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])

@@ -153,12 +153,14 @@ def train(config: TrainConfig) -> Training:
             f"global_batch_size is {config.global_batch_size}; with "
             f"{strategy.num_replicas_in_sync} devices it is a multiple of that"
         )
+    keras.utils.set_random_seed(config.seed)
+    with strategy.scope():
+        weights = None if Run(config.run).has_checkpoint() else config.weights
+        model = image_classifier(config.network, config.input, len(names), weights)
+        compile_for_training(model, config, steps_per_epoch)
     config.run.mkdir(parents=True, exist_ok=True)
     with atomic.locked(config.run), strategy.scope():
         run = Run.start(config, names)
-        keras.utils.set_random_seed(config.seed)
-        model = image_classifier(config.network, config.input, len(names))
-        compile_for_training(model, config, steps_per_epoch)
         model.optimizer.build(model.trainable_variables)
         history = run.restore_checkpoint(model)
         if len(history) < config.last_epoch:

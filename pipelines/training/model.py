@@ -6,14 +6,18 @@ from keras import layers
 import keras_zoo
 from keras_zoo import InputSpec
 from pipelines.config import TrainConfig
+from pipelines.errors import BadInput
 
-TOP_K = 5
 
-
-def image_classifier(network: str, spec: InputSpec, num_classes: int) -> keras.Model:
+def image_classifier(
+    network: str, spec: InputSpec, num_classes: int, weights: str | None = None
+) -> keras.Model:
     """A network with its normalisation: uint8 `(B, S, S, C)` -> float32 logits `(B, num_classes)`.
 
     Channels arrive as RGB (or L) and leave in the order that `spec.channels` names.
+
+    Raises:
+        BadInput: weights that cannot be had, or are not of this network.
     """
     pixels = x = keras.Input(spec.shape, dtype="uint8", name="pixels")
     if spec.channels == "BGR":
@@ -21,7 +25,12 @@ def image_classifier(network: str, spec: InputSpec, num_classes: int) -> keras.M
     scale = [1 / std for std in spec.std]
     offset = [-mean / std for mean, std in zip(spec.mean, spec.std, strict=True)]
     x = layers.Rescaling(scale, offset, dtype="float32", name="normalise")(x)
-    backbone = keras_zoo.build(network, num_classes=num_classes, input_shape=spec.shape)
+    try:
+        backbone = keras_zoo.build(
+            network, num_classes=num_classes, input_shape=spec.shape, weights=weights
+        )
+    except ValueError as error:
+        raise BadInput(str(error)) from error
     return keras.Model(pixels, backbone(x), name=f"{network}_classifier")
 
 

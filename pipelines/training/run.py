@@ -143,6 +143,10 @@ class Run:
         model.load_weights(weights)
         return history
 
+    def has_checkpoint(self) -> bool:
+        """Whether an epoch of the run is finished."""
+        return bool(self._saved_weights())
+
     def checkpoint_sha256(self) -> str | None:
         """What identifies the newest checkpoint; None if there is none."""
         saved = self._saved_weights()
