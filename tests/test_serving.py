@@ -270,7 +270,7 @@ def test_a_port_in_use_is_told(saved_models):
 
 
 def test_the_folder_of_one_model_is_told_apart(saved_models):
-    with pytest.raises(BadInput, match="is one model; give the folder above it"):
+    with pytest.raises(BadInput, match="is one model; give the folder above: "):
         serve(ServeConfig(saved_models / "digits", port=0))
 
 
