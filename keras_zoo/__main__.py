@@ -7,6 +7,7 @@ import ast
 import dataclasses
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -242,10 +243,14 @@ def main(argv: list[str] | None = None) -> int:
     """Parses `argv`, prints the answer and gives the exit status: 0, or 2 for a bad argument."""
     args = _parser().parse_args(argv)
     try:
-        print(args.answer(args))
+        print(args.answer(args), flush=True)
     except ModuleNotFoundError as error:
         print(f"{error}; pip install {error.name}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Whoever read the answer has read enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

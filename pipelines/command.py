@@ -164,8 +164,12 @@ def _plain(value: Any) -> Any:
 
 def _parser(config_class: type) -> ArgumentParser:
     module = sys.modules["__main__"].__spec__
+    prog = f"python -m {module.name.removesuffix('.__main__')}" if module else "python"
+    first = dataclasses.fields(config_class)[0]
+    short_form = f"{first.name.upper()} " if first.type in (str, Path) else ""
     parser = ArgumentParser(
-        prog=f"python -m {module.name.removesuffix('.__main__')}" if module else None,
+        prog=prog,
+        usage=f"{prog} {short_form}[--option VALUE ...]",
         description=config_class.__doc__.partition("\n")[0],
         epilog="--json prints the result for a program to read",
         exit_on_error=False,
@@ -180,7 +184,9 @@ def _parser(config_class: type) -> ArgumentParser:
 
 def _one_line(parser: ArgumentParser, message: str) -> str:
     """jsonargparse's message on one line, with the nearest key where one is unknown."""
-    line = " ".join(message.split())
+    line = " ".join(message.split()).replace(
+        "arguments are required: ", "arguments are required: --"
+    )
     unknown = re.search(r"(?:unrecognized arguments: --|[Oo]ption '|Key ')([\w.]+)", line)
     if unknown and "required" not in line:
         keys = list(parser.get_defaults().keys())

@@ -346,8 +346,8 @@ class TrainConfig:
         )
         _require(
             self.optimizer.warmup_epochs < self.epochs,
-            f"optimizer.warmup_epochs is {self.optimizer.warmup_epochs}; "
-            f"fewer than the {self.epochs} epochs",
+            f"optimizer.warmup_epochs is {self.optimizer.warmup_epochs}, not below the "
+            f"{self.epochs} epochs; give a smaller --optimizer.warmup_epochs",
         )
 
     @property

@@ -72,7 +72,7 @@ def test_one_stage_feeds_the_next():
         (["--optimizer.base", "3"], "did you mean 'optimizer.base_lr'?"),
         (["--epochs", "three"], "three"),
         (["--epochs", "0"], "epochs is 0; at least 1"),
-        (["--epochs", "5"], "fewer than the 5 epochs"),
+        (["--epochs", "5"], "not below the 5 epochs; give a smaller --optimizer.warmup_epochs"),
         (["--input.size_px", "16"], "resnet50 needs at least 32"),
         (["--input.mean", "[1.0]"], "channels 'RGB' take 3"),
         (["--optimizer.momentum", "1"], "it lies in [0, 1)"),
@@ -118,6 +118,11 @@ def test_help_needs_no_framework():
         printed, _ = process.communicate()
         assert process.returncode == 0, line
         assert printed, line
+
+
+def test_help_shows_the_short_form(command):
+    printed = command("pipelines.prepare", "--help").stdout
+    assert "usage: python -m pipelines.prepare SOURCE [--option VALUE ...]" in printed
 
 
 def test_the_command_line_ends_with_status_2_and_one_line(command, tmp_path):

@@ -269,6 +269,11 @@ def test_a_port_in_use_is_told(saved_models):
             serve(ServeConfig(saved_models, port=port))
 
 
+def test_the_folder_of_one_model_is_told_apart(saved_models):
+    with pytest.raises(BadInput, match="is one model; give the folder above: "):
+        serve(ServeConfig(saved_models / "digits", port=0))
+
+
 def test_a_folder_without_models_is_told(tmp_path):
     with pytest.raises(BadInput, match="no exported model in"):
         serve(ServeConfig(tmp_path, port=0))

@@ -101,7 +101,7 @@ def test_a_corrupt_record_of_a_checkpoint_is_named(run, digits, tmp_path, record
 def test_data_of_other_classes_is_refused_and_the_run_stays_whole(run, tmp_path):
     for number, name in enumerate("ab"):
         photograph(tmp_path / "source" / "train" / name / "0.JPEG", seed=number)
-        photograph(tmp_path / "source" / "val" / name / "0.JPEG", seed=number)
+        photograph(tmp_path / "source" / "val" / name / "0.JPEG", seed=number + 2)
     prepare(PrepareConfig(str(tmp_path / "source"), tmp_path / "data"))
     folder = tmp_path / "run"
     shutil.copytree(run, folder)

@@ -104,10 +104,15 @@ class Preparation:
             lines += [f"  {bad.key}: {bad.reason}" for bad in self.bad_files[:_SHOWN]]
         if self.found:
             lines.append(f"see {self.out}/{CONTACT_SHEET}; all of it is in {CLEANING}")
-        lines.append(
-            f"next: python -m pipelines.train {quote(self.out)} --network resnet18{self._splits}"
-        )
+        train = f"python -m pipelines.train {quote(self.out)} --network resnet18"
+        lines.append(f"next: {train}{self._batch}{self._splits}")
         return "\n".join(lines)
+
+    @property
+    def _batch(self) -> str:
+        """A batch that a small data set fills several times."""
+        images = max(self.images.values())
+        return f" --global_batch_size {max(1, images // 4)}" if images < 1024 else ""
 
     @property
     def _splits(self) -> str:

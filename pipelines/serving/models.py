@@ -74,6 +74,10 @@ def load_models(folder: Path) -> dict[str, ServedModel]:
     """
     paths = sorted(path for path in folder.glob("*") if path.is_dir())
     models = {path.name: _load(path, v) for path in paths if (v := latest_version(path))}
+    if latest_version(folder):
+        raise BadInput(
+            f"{str(folder)!r} is one model; give the folder above: {str(folder.parent)!r}"
+        )
     if not models:
         raise BadInput(
             f"no exported model in {str(folder)!r}; "

@@ -1,6 +1,7 @@
 """The train stage: one network on one prepared data set, resumable after every epoch."""
 
 import dataclasses
+import sys
 import time
 from dataclasses import dataclass
 from shlex import quote
@@ -147,6 +148,11 @@ def train(config: TrainConfig) -> Training:
             f"augment.first_size_px is {config.augment.first_size_px}: the stream grows its images "
             f"and this loop's model takes {config.input.size_px} only; leave it out"
         )
+    if len(names) < 2:
+        raise BadInput(
+            f"{str(config.data)!r} has the one class {names[0]!r}; a classifier takes two or more: "
+            "was it prepared from the folder that holds the class folders?"
+        )
     strategy = choose_strategy()
     if config.global_batch_size % strategy.num_replicas_in_sync:
         raise BadInput(
@@ -163,9 +169,22 @@ def train(config: TrainConfig) -> Training:
         run = Run.start(config, names)
         model.optimizer.build(model.trainable_variables)
         history = run.restore_checkpoint(model)
+        print(_opening(config, strategy, len(history)), file=sys.stderr)
         if len(history) < config.last_epoch:
             _fit(model, run, history, dataset, config, steps_per_epoch)
         return _finish(model, run, history, config)
+
+
+def _opening(config: TrainConfig, strategy: tf.distribute.Strategy, epochs_done: int) -> str:
+    """What a person is told before the first step."""
+    if epochs_done >= config.last_epoch:
+        return f"{config.run} has its {epochs_done} epochs already"
+    begins = f"goes on after epoch {epochs_done}" if epochs_done else "begins"
+    return (
+        f"{config.run} {begins}: {config.network} at {config.input.size_px} px, "
+        f"{config.global_batch_size} images a step on {strategy.num_replicas_in_sync} device(s), "
+        f"to epoch {config.last_epoch}"
+    )
 
 
 def _fit(
