@@ -270,6 +270,51 @@ def test_network_computes_in_half_precision_and_answers_in_single(name):
     assert np.isfinite(logits).all()
 
 
+# One network of each way of writing a convolution, and what its authors (or, for v1 and v2,
+# keras.applications) give as epsilon.
+EPSILONS = {
+    "simple_cnn": None,
+    "alexnet": None,
+    "zfnet": None,
+    "vgg11": None,
+    "vgg11_bn": 1e-5,
+    "googlenet": None,
+    "googlenet_bn": 1e-3,
+    "inception_v3": 1e-3,
+    "resnet18": 1e-5,
+    "resnet50_v1": 1.001e-5,
+    "resnet50_v2": 1.001e-5,
+    "resnext50_32x4d": 1e-5,
+    "seresnet50": 1e-5,
+}
+AUX_DROPOUT = {"googlenet": [0.7, 0.7], "googlenet_bn": [0.7, 0.7], "inception_v3": []}
+
+
+@pytest.mark.parametrize("name", EPSILONS)
+def test_fresh_kernels_have_hes_variance_and_normalisation_its_constants(name):
+    model = smallest(name)
+    kinds = keras.layers.Conv2D | keras.layers.Dense
+    for layer in model.layers:
+        if isinstance(layer, kinds) and layer.name != "logits":
+            kernel = layer.kernel.numpy()
+            # Six standard errors of a normal sample's variance.
+            bound = 6 * math.sqrt(2 / kernel.size)
+            he = 2 / math.prod(kernel.shape[:-1])
+            assert np.square(kernel).mean() == pytest.approx(he, rel=bound), layer.name
+            assert not layer.use_bias or not layer.bias.numpy().any()
+    norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    constants = {(layer.momentum, layer.epsilon) for layer in norms}
+    assert constants == ({(0.9, EPSILONS[name])} if EPSILONS[name] else set())
+
+
+@pytest.mark.parametrize("name", WITH_AUX_HEADS)
+def test_auxiliary_heads_drop_out_at_the_rate_of_their_paper(name):
+    model = smallest(name, aux_heads=True)
+    kinds = keras.layers.Dropout
+    heads = [x for x in model.layers if isinstance(x, kinds) and x.name.startswith("aux")]
+    assert [layer.rate for layer in heads] == AUX_DROPOUT[name]
+
+
 def test_dropout_rate_reaches_every_dropout_of_the_head():
     model = build("vgg11", input_shape=(32, 32, 3), dropout=0.25)
     rates = [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
