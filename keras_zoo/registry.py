@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 from keras_zoo.input_spec import InputSpec
@@ -364,7 +365,9 @@ def build(
             output is then a dict of logits, `logits`, `aux1`, ...; `blocks.without_aux_heads`
             gives the network alone.
         weights: name of a published set (`imagenet` is the default one), fetched once and kept, or
-            the path of a `.weights.h5`, `.keras`, `.pth`, `.safetensors` or legacy `.h5` file.
+            the path of a `.weights.h5`, `.keras`, `.pth`, `.safetensors` or legacy `.h5` file; one
+            of ours may hold the network within a model that prepares its input, as training
+            saves it.
             `keras_zoo.weight_sets.input_spec` says what they see of an image.
 
     Returns:
@@ -379,8 +382,10 @@ def build(
     shape = row.input.shape if input_shape is None else tuple(input_shape)
     classes = row.num_classes if num_classes is None else num_classes
     rate = row.dropout if dropout is None else dropout
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"input_shape is {shape}; give (height, width, channels), all above 0")
+    if len(shape) != 3 or not all(isinstance(size, Integral) and size > 0 for size in shape):
+        raise ValueError(
+            f"input_shape is {shape}; give (height, width, channels), all whole numbers above 0"
+        )
     if min(shape[:2]) < row.min_size_px:
         raise ValueError(
             f"input_shape is {shape}; {name} needs at least {row.min_size_px} pixels a side"

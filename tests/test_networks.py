@@ -214,6 +214,12 @@ def test_auxiliary_heads_state_the_smallest_image_they_take(name):
         build(name, input_shape=(px - 1, px, 3), aux_heads=True)
 
 
+@pytest.mark.parametrize("shape", [(None, None, 3), (64, 64), (64, 64.0, 3), (64, 64, 0)])
+def test_an_image_size_that_is_none_is_one_line(shape):
+    with pytest.raises(ValueError, match=r"input_shape is .*; give \(height, width, channels\)"):
+        build("resnet18", input_shape=shape)
+
+
 def test_auxiliary_heads_are_refused_where_there_are_none():
     with pytest.raises(ValueError, match=r"resnet50 has no auxiliary heads; googlenet, .* have"):
         build("resnet50", aux_heads=True)

@@ -3,8 +3,8 @@
 Their weights, random and by formula, go through the converters; then every convolution, batch
 normalisation and dense layer of ours must give what theirs gives. Against torch this holds with
 the real peer where it is installed (marker `peers`), and everywhere against values recorded from it
-(tests/make_goldens.py). AlexNet, ZFNet and GoogLeNet as published have no peer in any library; theirs
-are written down from the papers (tests/torch_peers.py), under our layers' names.
+(tests/make_goldens.py). AlexNet, ZFNet and GoogLeNet as published have no peer in any library;
+theirs are written down from the papers (tests/torch_peers.py), under our layers' names.
 """
 
 import json

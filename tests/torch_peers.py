@@ -91,22 +91,25 @@ class ZFNet(FromPaper):
 class GoogLeNet(FromPaper):
     """Szegedy et al. 2014, Table 1 and Figure 3; section 5 for the auxiliary heads."""
 
-    # Depth; #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj.
-    TABLE = """
-        3a 192 64 96 128 16 32 32    3b 256 128 128 192 32 96 64    4a 480 192 96 208 16 48 64
-        4b 512 160 112 224 24 64 64  4c 512 128 128 256 24 64 64    4d 512 112 144 288 32 64 64
-        4e 528 256 160 320 32 128 128  5a 832 256 160 320 32 128 128  5b 832 384 192 384 48 128 128
-    """.split()
-    AUX = {"4a": "aux1", "4d": "aux2"}
+    # Depth before; #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj.
+    TABLE = (
+        ("3a", 192, 64, 96, 128, 16, 32, 32),
+        ("3b", 256, 128, 128, 192, 32, 96, 64),
+        ("4a", 480, 192, 96, 208, 16, 48, 64),
+        ("4b", 512, 160, 112, 224, 24, 64, 64),
+        ("4c", 512, 128, 128, 256, 24, 64, 64),
+        ("4d", 512, 112, 144, 288, 32, 64, 64),
+        ("4e", 528, 256, 160, 320, 32, 128, 128),
+        ("5a", 832, 256, 160, 320, 32, 128, 128),
+        ("5b", 832, 384, 192, 384, 48, 128, 128),
+    )
+    AUX = (("4a", "aux1", 512), ("4d", "aux2", 528))
 
     def define(self, num_classes: int) -> None:
         self.conv("conv1", 3, 64, 7, stride=2, padding=3)
         self.conv("conv2_reduce", 64, 64, 1)
         self.conv("conv2", 64, 192, 3, padding=1)
-        self.modules_in_order = self.TABLE[::8]
-        for start, module in enumerate(self.modules_in_order):
-            row = map(int, self.TABLE[8 * start + 1 : 8 * start + 8])
-            depth, one, reduce3, three, reduce5, five, projection = row
+        for module, depth, one, reduce3, three, reduce5, five, projection in self.TABLE:
             name = f"inception{module}"
             self.conv(f"{name}_1x1", depth, one, 1)
             self.conv(f"{name}_3x3_reduce", depth, reduce3, 1)
@@ -114,7 +117,7 @@ class GoogLeNet(FromPaper):
             self.conv(f"{name}_5x5_reduce", depth, reduce5, 1)
             self.conv(f"{name}_5x5", reduce5, five, 5, padding=2)
             self.conv(f"{name}_projection", depth, projection, 1)
-        for head, depth in (("aux1", 512), ("aux2", 528)):
+        for _, head, depth in self.AUX:
             self.conv(f"{head}_conv1", depth, 128, 1)
             self.add_module(f"{head}_fc1", nn.LazyLinear(1024))
             self.add_module(f"{head}_logits", nn.Linear(1024, num_classes))
@@ -137,10 +140,11 @@ class GoogLeNet(FromPaper):
         x = self.norm(max_pool2d(self.relu("conv1", x), 3, 2, ceil_mode=True))
         x = self.norm(self.relu("conv2", self.relu("conv2_reduce", x)))
         x = max_pool2d(x, 3, 2, ceil_mode=True)
-        for module in self.modules_in_order:
+        heads = {module: head for module, head, _ in self.AUX}
+        for module, *_ in self.TABLE:
             x = self.inception(f"inception{module}", x)
-            if module in self.AUX:
-                self.aux_head(self.AUX[module], x)
+            if module in heads:
+                self.aux_head(heads[module], x)
             if module in ("3b", "4e"):
                 x = max_pool2d(x, 3, 2, ceil_mode=True)
         return self.logits(x.mean((2, 3)))
