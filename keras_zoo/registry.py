@@ -60,12 +60,14 @@ class Card:
     Args:
         name: the network's name.
         builder: "module:function".
-        paper: where it was published.
+        paper: where it was published; none for a network of no paper.
         input: what it sees of an image.
         parameters: trainable parameters at `num_classes`.
         gmacs: 10^9 multiply-accumulates of its convolutions and dense layers, for one image of its
             own input size.
-        min_size_px: smallest side of an image that its downsampling leaves a pixel of.
+        min_size_px: smallest side of an image that `build` takes. Below it nothing would be left of
+            the image; or, in ResNets, whose padding always leaves a pixel, less than the 32 pixels
+            of the image that one of their features stands for.
         num_classes: classes as published.
         dropout: dropout rate before the classifier, as published.
         published: ImageNet accuracy of one network as its source reports it, if any; single
@@ -75,7 +77,7 @@ class Card:
 
     name: str
     builder: str
-    paper: Paper
+    paper: Paper | None
     input: InputSpec
     parameters: int
     gmacs: float
@@ -88,6 +90,11 @@ class Card:
     @property
     def family(self) -> str:
         return self.builder.partition(":")[0].rpartition(".")[2]
+
+    @property
+    def year(self) -> int | None:
+        """Of the paper, if there is one."""
+        return self.paper and self.paper.year
 
 
 _MINUS_ONE_TO_ONE = InputSpec(mean=(127.5,) * 3, std=(127.5,) * 3)
@@ -213,7 +220,7 @@ CARDS: dict[str, Card] = {
         Card(
             name="simple_cnn",
             builder="keras_zoo.simple_cnn:simple_cnn",
-            paper=Paper("none", "The tutorial network", 1998, "unpublished, after LeNet-5"),
+            paper=None,
             input=InputSpec(32, crop_fraction=1.0, channels="L", mean=(127.5,), std=(127.5,)),
             parameters=315_146,
             gmacs=0.00367,
