@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from keras_zoo.input_spec import InputSpec
 from keras_zoo.quiet import native_messages_held_back
-from keras_zoo.registry import CARDS, Card, Published, build, card
+from keras_zoo.registry import CARDS, Card, Paper, Published, build, card
 from keras_zoo.weight_sets import published_sets
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _table(rows: Sequence[Card]) -> str:
         top1 = f"{row.published.top1:.1f}" if row.published else "-"
         sets = ", ".join(weights.name for weights in published_sets(row.name)) or "-"
         lines.append(
-            f"{row.name:<18}{row.paper.year:>4}{row.input.size_px:>7}{row.parameters:>14,}"
+            f"{row.name:<18}{row.year or '-':>4}{row.input.size_px:>7}{row.parameters:>14,}"
             f"{row.gmacs:>9.3f}{top1:>8}  {sets}"
         )
     return "\n".join(lines)
@@ -62,10 +62,10 @@ def _list(args: argparse.Namespace) -> str:
     rows = list(CARDS.values())
     for asked, name, of_card in (
         (args.family, "family", lambda row: row.family),
-        (args.year, "year", lambda row: row.paper.year),
+        (args.year, "year", lambda row: row.year),
     ):
         if asked is not None:
-            known = sorted({of_card(row) for row in rows})
+            known = sorted({of_card(row) for row in rows} - {None})
             if asked not in known:
                 raise ValueError(f"no {name} {asked}; one of {', '.join(map(str, known))}")
             rows = [row for row in rows if of_card(row) == asked]
@@ -85,14 +85,15 @@ def _accuracy(published: Published) -> str:
     return f"top-1 {published.top1}%, top-5 {published.top5}% ({published.source})"
 
 
+def _citation(paper: Paper) -> str:
+    return f'{paper.authors}, "{paper.title}", {paper.venue} ({paper.year})'
+
+
 def _facts(row: Card) -> str:
     """The card and its weights, a fact a line."""
     facts = [
         ("network", row.name),
-        (
-            "paper",
-            f'{row.paper.authors}, "{row.paper.title}", {row.paper.venue} ({row.paper.year})',
-        ),
+        ("paper", _citation(row.paper) if row.paper else "none"),
         ("input", _pixels(row.input)),
         ("smallest input", f"{row.min_size_px} px"),
         ("parameters", f"{row.parameters:,} (trainable, {row.num_classes} classes)"),
@@ -172,7 +173,7 @@ def _plot(args: argparse.Namespace) -> str:
 
 
 def _timeline(args: argparse.Namespace) -> str:
-    rows = sorted(CARDS.values(), key=lambda row: row.paper.year)
+    rows = sorted(filter(lambda row: row.paper, CARDS.values()), key=lambda row: row.year)
     return _answer(rows, args.json, _chart("timeline", rows, args.out))
 
 
@@ -215,7 +216,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     plotter = commands.add_parser("plot", help="draw one network's architecture (builds it)")
     plotter.add_argument("name", metavar="NAME")
-    timeline = commands.add_parser("timeline", help="all networks by year, as a table or a chart")
+    timeline = commands.add_parser(
+        "timeline", help="all papers' networks by year, as a table or a chart"
+    )
     comparer = commands.add_parser("compare", help="networks side by side, as a table or a chart")
     comparer.add_argument("names", nargs="+", metavar="NAME")
     for command in (lister, shower, timeline, comparer):

@@ -23,15 +23,26 @@ class GroupedConv2D(layers.Conv2D):
     """
 
     def call(self, inputs):
+        axis = -1 if self.data_format == "channels_last" else 1
         pairs = zip(
-            ops.split(inputs, self.groups, axis=-1),
+            ops.split(inputs, self.groups, axis=axis),
             ops.split(self.kernel, self.groups, axis=-1),
             strict=True,
         )
-        outputs = ops.concatenate(
-            [ops.conv(x, kernel, self.strides, self.padding) for x, kernel in pairs], axis=-1
+        outputs = ops.concatenate([self._conv(x, kernel) for x, kernel in pairs], axis=axis)
+        if self.use_bias:
+            outputs += self.bias if axis == -1 else self.bias[:, None, None]
+        return self.activation(outputs)
+
+    def _conv(self, x, kernel):
+        return ops.conv(
+            x,
+            kernel,
+            self.strides,
+            self.padding,
+            data_format=self.data_format,
+            dilation_rate=self.dilation_rate,
         )
-        return outputs + self.bias if self.use_bias else outputs
 
 
 @keras.saving.register_keras_serializable("keras_zoo")

@@ -69,10 +69,10 @@ def timeline(cards: Sequence[Card]) -> Figure:
     Raises:
         ValueError: none of the cards has a published accuracy; those that have none are left out.
     """
-    rows = sorted(_published(cards), key=lambda card: (card.paper.year, card.published.top1))
+    rows = sorted(_published(cards), key=lambda card: (card.year, card.published.top1))
     figure, axes = _axes("The zoo in time", rows)
     best = -math.inf
-    for year, group in groupby(rows, key=lambda card: card.paper.year):
+    for year, group in groupby(rows, key=lambda card: card.year):
         of_year = list(group)
         labels = _spread([card.published.top1 for card in of_year], 0.72)
         for card, label in zip(of_year, labels, strict=True):
@@ -84,7 +84,7 @@ def timeline(cards: Sequence[Card]) -> Figure:
         if of_year[-1].published.top1 > best:
             best = of_year[-1].published.top1
             axes.plot((year, year + 1), (best, best), color=_FAINT, linewidth=1, linestyle=":")
-    first, last = rows[0].paper.year, rows[-1].paper.year
+    first, last = rows[0].year, rows[-1].year
     axes.xaxis.set_major_locator(FixedLocator(range(first, last + 1)))
     axes.set_xlim(first - 0.4, last + 1)
     return figure

@@ -8,6 +8,8 @@ import fcntl
 import hashlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -37,19 +39,34 @@ def fetch(url: str, digest: str, folder: Path) -> Path:
 
     Raises:
         ValueError: the download failed (what arrived is kept, and continued the next time), or the
-            file's hash is another (a download is then removed, a file that was there is not).
+            file's hash is another (a download is then removed, a file that was there is not), or
+            the folder cannot be made or written to.
     """
     path = folder / url.rpartition("/")[2]
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _alone_in(folder):
             if not path.exists():
                 _download(url, digest, path)
     found = _hash(path, digest)
     if found != digest:
         raise ValueError(f"{path} has {found}, not the published {digest}; remove it to fetch anew")
     return path
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Holds the folder, made if missing, against other processes."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a")
+    except OSError as error:
+        raise ValueError(
+            f"cannot use the cache folder {folder} ({error.strerror}); "
+            "set KERAS_ZOO_CACHE to one that can be written to"
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _download(url: str, digest: str, path: Path) -> None:

@@ -267,10 +267,11 @@ class _Architecture:
         card = self.card
         self.axes.text(0, 18.6, card.name, size=21, weight="bold", color=_INK, va="top")
         facts = [
-            f"{card.paper.title}, {card.paper.year}",
             f"{card.parameters / 1e6:.3g} M parameters",
             f"{card.gmacs:.3g} GMACs at {card.input.size_px} px",
         ]
+        if card.paper:
+            facts.insert(0, f"{card.paper.title}, {card.year}")
         if card.published:
             facts.append(f"top-1 {card.published.top1:.1f}% (published)")
         self.axes.text(0, 15.9, "   ·   ".join(facts), size=10.5, color=_FAINT, va="top")

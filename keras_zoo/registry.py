@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 from keras_zoo.input_spec import InputSpec
@@ -59,12 +60,14 @@ class Card:
     Args:
         name: the network's name.
         builder: "module:function".
-        paper: where it was published.
+        paper: where it was published; none for a network of no paper.
         input: what it sees of an image.
         parameters: trainable parameters at `num_classes`.
         gmacs: 10^9 multiply-accumulates of its convolutions and dense layers, for one image of its
             own input size.
-        min_size_px: smallest side of an image that its downsampling leaves a pixel of.
+        min_size_px: smallest side of an image that `build` takes. Below it nothing would be left of
+            the image; or, in ResNets, whose padding always leaves a pixel, less than the 32 pixels
+            of the image that one of their features stands for.
         num_classes: classes as published.
         dropout: dropout rate before the classifier, as published.
         published: ImageNet accuracy of one network as its source reports it, if any; single
@@ -74,7 +77,7 @@ class Card:
 
     name: str
     builder: str
-    paper: Paper
+    paper: Paper | None
     input: InputSpec
     parameters: int
     gmacs: float
@@ -87,6 +90,11 @@ class Card:
     @property
     def family(self) -> str:
         return self.builder.partition(":")[0].rpartition(".")[2]
+
+    @property
+    def year(self) -> int | None:
+        """Of the paper, if there is one."""
+        return self.paper and self.paper.year
 
 
 _MINUS_ONE_TO_ONE = InputSpec(mean=(127.5,) * 3, std=(127.5,) * 3)
@@ -212,7 +220,7 @@ CARDS: dict[str, Card] = {
         Card(
             name="simple_cnn",
             builder="keras_zoo.simple_cnn:simple_cnn",
-            paper=Paper("none", "The tutorial network", 1998, "unpublished, after LeNet-5"),
+            paper=None,
             input=InputSpec(32, crop_fraction=1.0, channels="L", mean=(127.5,), std=(127.5,)),
             parameters=315_146,
             gmacs=0.00367,
@@ -364,7 +372,9 @@ def build(
             output is then a dict of logits, `logits`, `aux1`, ...; `blocks.without_aux_heads`
             gives the network alone.
         weights: name of a published set (`imagenet` is the default one), fetched once and kept, or
-            the path of a `.weights.h5`, `.keras`, `.pth`, `.safetensors` or legacy `.h5` file.
+            the path of a `.weights.h5`, `.keras`, `.pth`, `.safetensors` or legacy `.h5` file; one
+            of ours may hold the network within a model that prepares its input, as training
+            saves it.
             `keras_zoo.weight_sets.input_spec` says what they see of an image.
 
     Returns:
@@ -379,8 +389,10 @@ def build(
     shape = row.input.shape if input_shape is None else tuple(input_shape)
     classes = row.num_classes if num_classes is None else num_classes
     rate = row.dropout if dropout is None else dropout
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"input_shape is {shape}; give (height, width, channels), all above 0")
+    if len(shape) != 3 or not all(isinstance(size, Integral) and size > 0 for size in shape):
+        raise ValueError(
+            f"input_shape is {shape}; give (height, width, channels), all whole numbers above 0"
+        )
     if min(shape[:2]) < row.min_size_px:
         raise ValueError(
             f"input_shape is {shape}; {name} needs at least {row.min_size_px} pixels a side"

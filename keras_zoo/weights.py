@@ -2,14 +2,17 @@
 
 A file is read into a flat mapping of arrays, the mapping is checked against the model as a whole,
 and only then is anything assigned. Reading executes nothing: `.pth` is unpickled under torch's
-`weights_only`, `.keras` is opened in Keras's safe mode, HDF5 links out of the file are refused.
+`weights_only`, of a `.keras` file only the arrays are read, never the model that it describes, and
+HDF5 links out of the file are refused.
 """
 
 import importlib
 import logging
 import os
 import pickle
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +22,7 @@ import numpy as np
 
 from keras_zoo.convert import load_keras_state, load_torch_state
 from keras_zoo.download import cache_folder, fetch
-from keras_zoo.weight_sets import WeightSet, find, suffix
+from keras_zoo.weight_sets import SUFFIXES, WeightSet, find, suffix
 
 State = Mapping[str, np.ndarray]
 
@@ -51,8 +54,9 @@ def load(model: keras.Model, name: str, weights: str | os.PathLike[str]) -> None
     found = find(name, weights)
     path = fetch(found.url, found.digest, cache_folder()) if isinstance(found, WeightSet) else found
     state = read_state(path)
-    classes = _classes(model)
-    stored = next((len(state[key]) for key in _HEAD_BIASES if key in state), None)
+    classes, stored = _classes(model), _stored_classes(state, path)
+    if _has_aux_heads(model) and not any(key.lower().startswith("aux") for key in state):
+        raise ValueError(f"{path} has no auxiliary heads; leave out aux_heads")
     _, assign = _FORMATS[suffix(path)]
     assign(model, name, state, head=classes is not None and classes == stored)
     if classes not in (None, stored):
@@ -70,15 +74,34 @@ def _classes(model: keras.Model) -> int | None:
     return next((layer.units for layer in model.layers if layer.name == "logits"), None)
 
 
+def _stored_classes(state: State, path: Path) -> int | None:
+    """The width of the stored classifier; none if there is no classifier."""
+    key = next((key for key in _HEAD_BIASES if key in state), None)
+    if key is None:
+        return None
+    if state[key].ndim != 1:
+        raise ValueError(
+            f"{path}: {key!r} is {state[key].shape}; the bias of a classifier has one dimension"
+        )
+    return len(state[key])
+
+
+def _has_aux_heads(model: keras.Model) -> bool:
+    return any(layer.name.startswith("aux") for layer in model.layers)
+
+
 def read_state(path: Path) -> State:
     """The arrays of a weights file by name, in the names of the program that wrote it.
 
     Those of torchvision and timm are theirs; those of keras.applications are `layer/variable`;
-    ours are `layer/index`, in the order of the layer's weights.
+    ours are `layer/index`, in the order of the layer's weights, whether the network stands alone or
+    within a model that prepares its input.
 
     Raises:
-        ValueError: there is no such file, or it cannot be read as what its suffix says.
+        ValueError: another suffix, no such file, or it cannot be read as what its suffix says.
     """
+    if suffix(path) is None:
+        raise ValueError(f"{path} ends in none of {', '.join(SUFFIXES)}")
     read, _ = _FORMATS[suffix(path)]
     if not path.is_file():
         raise ValueError(f"no file at {path}")
@@ -90,52 +113,60 @@ def read_state(path: Path) -> State:
         raise ValueError(f"cannot load {path}: {reason}") from error
 
 
-def _extra(module: str, extra: str) -> ModuleType:
+def _optional(module: str) -> ModuleType:
     """Imports what only some files need."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise ValueError(
-            f"it needs {module}: pip install 'imagenet-classics-zoo[{extra}]'"
-        ) from error
+        package = module.partition(".")[0]
+        raise ValueError(f"it needs {package}: pip install {package}") from error
 
 
 def _read_pth(path: Path) -> State:
-    torch = _extra("torch", "torch")
+    torch = _optional("torch")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError("not a plain state dict; nothing in it was executed") from error
-    if not isinstance(state, Mapping) or not all(map(torch.is_tensor, state.values())):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and torch.is_tensor(value) for key, value in state.items()
+    ):
         raise ValueError("not a state dict: names and tensors, nothing else")
     return {key: tensor.detach().float().numpy() for key, tensor in state.items()}
 
 
 def _read_safetensors(path: Path) -> State:
-    state = _extra("safetensors.numpy", "safetensors").load_file(path)
+    state = _optional("safetensors.numpy").load_file(path)
     return {key: array.astype(np.float32) for key, array in state.items()}
 
 
 def _read_archive(path: Path) -> State:
-    """A whole saved model: its layers' weights, as `layer/index`."""
-    model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    return {
-        f"{layer.name}/{index}": array
-        for layer in model.layers
-        for index, array in enumerate(layer.get_weights())
-    }
+    """The weights within a whole saved model, a zip archive, as `layer/index`."""
+    with zipfile.ZipFile(path) as archive:
+        return _read_weights(BytesIO(archive.read("model.weights.h5")))
 
 
-def _read_weights(path: Path) -> State:
+def _read_weights(file: Path | BytesIO) -> State:
     """What `model.save_weights` writes, as `layer/index`."""
-    with h5py.File(path) as file:
-        layers = _inside(file, "layers")
-        groups = [_inside(_inside(layers, layer), "vars") for layer in layers]
-        return {
-            f"{group.attrs['name']}/{index}": _inside(group, index)[()]
-            for group in groups
-            for index in group
-        }
+    state = {}
+    with h5py.File(file) as opened:
+        for key, array in _arrays(opened):
+            if key in state:
+                raise ValueError(f"it has two {key!r}")
+            state[key] = array
+    return state
+
+
+def _arrays(model: h5py.Group) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays of a stored model's layers and of the models among its layers."""
+    layers = _inside(model, "layers")
+    for name in layers:
+        layer = _inside(layers, name)
+        if "layers" in layer:
+            yield from _arrays(layer)
+        variables = _inside(layer, "vars")
+        for index in variables:
+            yield f"{variables.attrs['name']}/{index}", _inside(variables, index)[()]
 
 
 def _read_legacy(path: Path) -> State:

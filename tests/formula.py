@@ -39,9 +39,9 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return gain * np.float32(math.sqrt(6 / fan_in)) * values
 
 
-def images(px: int, batch: int = 2) -> np.ndarray:
-    """float32 `(batch, px, px, 3)`, of the spread of normalised photographs."""
-    return 2 * uniform("images", (batch, px, px, 3))
+def images(px: int, batch: int = 2, spread: float = 2.0) -> np.ndarray:
+    """float32 `(batch, px, px, 3)` in +-`spread`; by default that of normalised photographs."""
+    return np.float32(spread) * uniform("images", (batch, px, px, 3))
 
 
 def places(name: str, size: int) -> np.ndarray:

@@ -85,6 +85,28 @@ def test_grouped_convolution_is_the_native_one(padding, use_bias):
     np.testing.assert_allclose(y, native(x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dilation_rate": 2},
+        {"dilation_rate": (1, 3), "padding": "same"},
+        {"activation": "softplus"},
+        {"strides": (2, 1), "activation": "relu"},
+        {"data_format": "channels_first", "bias_initializer": "random_normal"},
+    ],
+    ids=str,
+)
+def test_grouped_convolution_takes_every_option_of_the_native_one(options):
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 8)).astype("float32")
+    ours = GroupedConv2D(8, 3, groups=4, **options)
+    native = keras.layers.Conv2D(8, 3, groups=4, **options)
+    y = ours(x)
+    native.build(x.shape)
+    native.set_weights(ours.get_weights())
+    assert y.shape == native.compute_output_shape(x.shape)
+    np.testing.assert_allclose(y, native(x), rtol=1e-5, atol=1e-5)
+
+
 def test_own_layers_survive_a_keras_file(tmp_path):
     inputs = x = keras.Input((8, 8, 8))
     x = GroupedConv2D(8, 3, groups=2)(x)

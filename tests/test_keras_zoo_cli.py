@@ -112,11 +112,20 @@ def test_show_layers_adds_up_to_the_card(capsys):
     assert "55 x 55 x 96" in table
 
 
-def test_timeline_is_in_the_order_of_the_years(capsys):
+def test_a_network_without_a_paper_has_no_year(capsys, tmp_path):
+    assert "315,146" in _answer(capsys, "show", "simple_cnn")
+    (line,) = [x for x in _answer(capsys, "list").splitlines() if x.startswith("simple_cnn")]
+    assert line.split()[:2] == ["simple_cnn", "-"]
+    assert "2012" in _refusal(capsys, "list", "--year", "1998")
+    _answer(capsys, "plot", "simple_cnn", "--out", str(tmp_path / "a.svg"))
+
+
+def test_timeline_has_every_paper_in_the_order_of_the_years(capsys):
     records = json.loads(_answer(capsys, "timeline", "--json"))
     years = [record["paper"]["year"] for record in records]
     assert years == sorted(years)
-    assert len(years) == len(list_models())
+    named = {record["name"] for record in records}
+    assert named == {name for name in list_models() if card(name).paper}
 
 
 def test_compare_keeps_the_order_asked_for(capsys):

@@ -52,9 +52,10 @@ def test_rows_add_up_to_the_model():
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_every_card_states_its_gmacs_within_two_per_cent(name):
+def test_every_card_states_the_gmacs_that_are_counted(name):
+    # To the digits that a card has. How near published figures are is in test_networks.py.
     # Weights without values: shapes are all that is counted.
     with keras.StatelessScope(initialize_variables=False):
         model = build(name)
-    assert macs.count(model) / 1e9 == pytest.approx(card(name).gmacs, rel=0.02)
+    assert macs.count(model) / 1e9 == pytest.approx(card(name).gmacs, rel=1e-3)
     assert sum(row.parameters for row in macs.rows(model)) == card(name).parameters

@@ -51,6 +51,7 @@ PARAMETERS_WITH_AUX_HEADS = {"googlenet_bn": 13_004_888, "inception_v3": 27_161_
 # 10^9 multiply-accumulates. Sources: torchvision's `_ops`; He et al. 2015, Table 1, for v1;
 # TF-Slim's receptive-field table (half its operations), whose networks stride as v2 here, for v2;
 # albanie/convnet-burden for alexnet; timm's model card for seresnet50; Netscope for googlenet.
+# Nobody publishes one of zfnet or, as it has no paper, of simple_cnn.
 PUBLISHED_GMACS = {
     "alexnet": 0.727,
     "alexnet_owt": 0.714,
@@ -141,6 +142,7 @@ def test_auxiliary_heads_add_exactly_their_parameters(name):
 
 
 def test_cards_state_the_published_compute_within_two_per_cent():
+    assert set(CARDS) - set(PUBLISHED_GMACS) == {"zfnet", "simple_cnn"}
     gmacs = {name: card(name).gmacs for name in PUBLISHED_GMACS}
     assert gmacs == pytest.approx(PUBLISHED_GMACS, rel=0.02)
 
@@ -207,11 +209,31 @@ def test_smallest_size_is_the_smallest_that_leaves_a_pixel(name):
         builder(name, num_classes=3, input_shape=(px - 1, px, 3), include_top=True, dropout=0.0)
 
 
+@pytest.mark.usefixtures("_blank_weights")
+@pytest.mark.parametrize(
+    "name", ["resnet18", "resnet50_v1", "resnet50_v2", "seresnet50", "wide_resnet50_2"]
+)
+def test_smallest_image_of_a_resnet_is_what_one_pixel_of_its_features_stands_for(name):
+    px = card(name).min_size_px
+    for count in (1, 2):
+        shape = (count * px, count * px, 3)
+        features = build(name, input_shape=shape, include_top=False).output.shape
+        assert features[1:3] == (count, count)
+    with pytest.raises(ValueError, match=f"needs at least {px} pixels"):
+        build(name, input_shape=(px - 1, px, 3))
+
+
 @pytest.mark.parametrize("name", WITH_AUX_HEADS)
 def test_auxiliary_heads_state_the_smallest_image_they_take(name):
     px = card(name).aux_heads.min_size_px
     with pytest.raises(ValueError, match="at least"):
         build(name, input_shape=(px - 1, px, 3), aux_heads=True)
+
+
+@pytest.mark.parametrize("shape", [(None, None, 3), (64, 64), (64, 64.0, 3), (64, 64, 0)])
+def test_an_image_size_that_is_none_is_one_line(shape):
+    with pytest.raises(ValueError, match=r"input_shape is .*; give \(height, width, channels\)"):
+        build("resnet18", input_shape=shape)
 
 
 def test_auxiliary_heads_are_refused_where_there_are_none():
@@ -270,6 +292,51 @@ def test_network_computes_in_half_precision_and_answers_in_single(name):
     assert np.isfinite(logits).all()
 
 
+# One network of each way of writing a convolution, and what its authors (or, for v1 and v2,
+# keras.applications) give as epsilon.
+EPSILONS = {
+    "simple_cnn": None,
+    "alexnet": None,
+    "zfnet": None,
+    "vgg11": None,
+    "vgg11_bn": 1e-5,
+    "googlenet": None,
+    "googlenet_bn": 1e-3,
+    "inception_v3": 1e-3,
+    "resnet18": 1e-5,
+    "resnet50_v1": 1.001e-5,
+    "resnet50_v2": 1.001e-5,
+    "resnext50_32x4d": 1e-5,
+    "seresnet50": 1e-5,
+}
+AUX_DROPOUT = {"googlenet": [0.7, 0.7], "googlenet_bn": [0.7, 0.7], "inception_v3": []}
+
+
+@pytest.mark.parametrize("name", EPSILONS)
+def test_fresh_kernels_have_hes_variance_and_normalisation_its_constants(name):
+    model = smallest(name)
+    kinds = keras.layers.Conv2D | keras.layers.Dense
+    for layer in model.layers:
+        if isinstance(layer, kinds) and layer.name != "logits":
+            kernel = layer.kernel.numpy()
+            # Six standard errors of a normal sample's variance.
+            bound = 6 * math.sqrt(2 / kernel.size)
+            he = 2 / math.prod(kernel.shape[:-1])
+            assert np.square(kernel).mean() == pytest.approx(he, rel=bound), layer.name
+            assert not layer.use_bias or not layer.bias.numpy().any()
+    norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    constants = {(layer.momentum, layer.epsilon) for layer in norms}
+    assert constants == ({(0.9, EPSILONS[name])} if EPSILONS[name] else set())
+
+
+@pytest.mark.parametrize("name", WITH_AUX_HEADS)
+def test_auxiliary_heads_drop_out_at_the_rate_of_their_paper(name):
+    model = smallest(name, aux_heads=True)
+    kinds = keras.layers.Dropout
+    heads = [x for x in model.layers if isinstance(x, kinds) and x.name.startswith("aux")]
+    assert [layer.rate for layer in heads] == AUX_DROPOUT[name]
+
+
 def test_dropout_rate_reaches_every_dropout_of_the_head():
     model = build("vgg11", input_shape=(32, 32, 3), dropout=0.25)
     rates = [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
@@ -279,5 +346,8 @@ def test_dropout_rate_reaches_every_dropout_of_the_head():
 def test_every_card_is_complete():
     assert set(CARDS) == set(PARAMETERS)
     for row in CARDS.values():
-        assert row.paper.year >= 1998
-        assert row.published or row.name == "simple_cnn"
+        if row.name == "simple_cnn":
+            assert row.paper is row.published is row.year is None
+        else:
+            assert row.published
+            assert 2012 <= row.year == row.paper.year <= 2017

@@ -20,8 +20,9 @@ import pytest
 from keras_zoo import build, card, list_models
 from keras_zoo.download import cache_folder, fetch
 from keras_zoo.registry import Published
-from keras_zoo.weight_sets import WEIGHT_SETS, WeightSet, input_spec, published_sets
-from keras_zoo.weights import read_state
+from keras_zoo.weight_sets import SUFFIXES, WEIGHT_SETS, WeightSet, input_spec, published_sets
+from keras_zoo.weights import _FORMATS, read_state
+from pipelines.training.model import image_classifier
 
 BODY = np.random.default_rng(0).bytes(3_000_000)
 DIGEST = "sha256:" + hashlib.sha256(BODY).hexdigest()[:8]
@@ -152,6 +153,13 @@ def test_several_may_fetch_one_file_at_once(server, tmp_path):
         thread.join()
     assert _files(tmp_path) == ["net.bin"]
     assert server.ranges == [None]
+
+
+@pytest.mark.parametrize("folder", ["file", "file/below", "/proc/nowhere"])
+def test_a_cache_folder_that_cannot_be_used_is_one_line(tmp_path, folder):
+    (tmp_path / "file").touch()
+    with _raises_one_line(tmp_path / folder, "KERAS_ZOO_CACHE"):
+        fetch("http://127.0.0.1:9/net.bin", DIGEST, tmp_path / folder)
 
 
 def test_the_cache_is_in_the_home_folder_unless_the_environment_says_otherwise(monkeypatch):
@@ -306,6 +314,29 @@ def test_our_files_come_back_bit_by_bit(saved, caplog):
     assert not caplog.records
 
 
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+def test_what_training_saves_is_loaded_from_within_its_classifier(tmp_path, suffix, caplog):
+    trained = image_classifier("simple_cnn", card("simple_cnn").input, 10)
+    trained.compile("sgd", "mse")
+    trained.fit(np.ones((1, 32, 32, 1), "uint8"), np.ones((1, 10)), verbose=0)
+    path = tmp_path / f"model{suffix}"
+    (trained.save if suffix == ".keras" else trained.save_weights)(path)
+    _same_weights(trained.get_layer("simple_cnn"), build("simple_cnn", weights=path))
+    assert not caplog.records
+    with _raises_one_line("resnet18", "stem_conv/0"):
+        build("resnet18", weights=path)
+
+
+def test_a_file_with_two_networks_of_one_kind_is_refused(tmp_path):
+    image = keras.Input((32, 32, 1))
+    twins = [build("simple_cnn"), build("simple_cnn")]
+    twins[1].name = "other"
+    path = tmp_path / "model.weights.h5"
+    keras.Model(image, [twin(image) for twin in twins]).save_weights(path)
+    with _raises_one_line("cannot load", path, "two 'stage1_conv/0'"):
+        build("simple_cnn", weights=path)
+
+
 @pytest.mark.parametrize(("name", "px"), [("alexnet", 67), ("inception_v3", 75)])
 def test_networks_with_layers_of_our_own_come_back_from_a_keras_file(tmp_path, name, px):
     options = {"num_classes": 5, "input_shape": (px, px, 3)}
@@ -408,15 +439,45 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path):
         build("simple_cnn", weights=tmp_path / "model.keras")
 
 
-def test_a_keras_file_with_code_in_it_is_refused_and_not_run(tmp_path):
+def test_a_file_without_auxiliary_heads_says_so_where_they_are_wanted(tmp_path):
+    path = tmp_path / "model.weights.h5"
+    options = {"num_classes": 5, "input_shape": (96, 96, 3)}
+    build("googlenet", **options).save_weights(path)
+    with _raises_one_line(path, "no auxiliary heads", "leave out aux_heads"):
+        build("googlenet", aux_heads=True, **options, weights=path)
+
+
+def test_a_classifiers_bias_that_is_no_vector_is_one_line(tmp_path):
+    path = tmp_path / "model.weights.h5"
+    build("simple_cnn").save_weights(path)
+    with h5py.File(path, "a") as file:
+        del file["layers/dense_1/vars/1"]
+        file["layers/dense_1/vars/1"] = np.float32(0)
+    with _raises_one_line(path, "'logits/1' is ()"):
+        build("simple_cnn", weights=path)
+
+
+def test_every_suffix_has_a_reader_and_another_one_is_one_line(tmp_path):
+    assert tuple(_FORMATS) == SUFFIXES
+    (tmp_path / "model.bin").touch()
+    with _raises_one_line("model.bin", *SUFFIXES):
+        read_state(tmp_path / "model.bin")
+
+
+@pytest.mark.parametrize("network", [None, "simple_cnn"], ids=["code alone", "code and network"])
+def test_code_in_a_keras_file_is_not_run(tmp_path, network):
     touched = tmp_path / "touched"
     inputs = keras.Input((32, 32, 1))
     code = keras.layers.Lambda(lambda x, path=str(touched): (Path(path).touch(), x)[1])
     path = tmp_path / "model.keras"
-    keras.Model(inputs, code(inputs)).save(path)
+    trained = _randomised(network) if network else None
+    keras.Model(inputs, (trained or keras.layers.Identity())(code(inputs))).save(path)
     touched.unlink(missing_ok=True)
-    with _raises_one_line("cannot load", path, "Lambda"):
-        build("simple_cnn", weights=path)
+    if network:
+        _same_weights(trained, build("simple_cnn", weights=path))
+    else:
+        with _raises_one_line("lack 'stage1_conv/0'", "simple_cnn"):
+            build("simple_cnn", weights=path)
     assert not touched.exists()
 
 
@@ -440,10 +501,10 @@ def test_an_hdf5_file_that_points_elsewhere_is_refused(tmp_path, link):
 @pytest.mark.parametrize(
     ("file", "module"), [("a.pth", "torch"), ("a.safetensors", "safetensors.numpy")]
 )
-def test_without_its_library_a_file_names_the_extra(tmp_path, monkeypatch, file, module):
+def test_without_its_library_a_file_names_the_package(tmp_path, monkeypatch, file, module):
     (tmp_path / file).touch()
     monkeypatch.setitem(os.sys.modules, module, None)
-    with _raises_one_line("pip install", f"imagenet-classics-zoo[{module.partition('.')[0]}]"):
+    with _raises_one_line(f"pip install {module.partition('.')[0]}"):
         build("resnet18", weights=tmp_path / file)
 
 
@@ -562,8 +623,12 @@ def test_a_state_dict_of_another_network_or_with_a_key_missing_is_refused(
     torch.save(state, path)
     with _raises_one_line("layer3.1.bn2.running_var"):
         build("resnet18", weights=path)
-    torch.save({"state": state, "epoch": 3}, path)
-    with _raises_one_line(path, "state dict"):
+    for other in ({"state": state, "epoch": 3}, {3: torch.zeros(1)}):
+        torch.save(other, path)
+        with _raises_one_line(path, "state dict"):
+            build("resnet18", weights=path)
+    torch.save({"fc.bias": torch.tensor(0.0)}, path)
+    with _raises_one_line(path, "'fc.bias' is ()"):
         build("resnet18", weights=path)
 
 
