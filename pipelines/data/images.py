@@ -22,7 +22,7 @@ INTERPOLATE = {
     "bilinear": tf.raw_ops.ResizeBilinear,
     "bicubic": tf.raw_ops.ResizeBicubic,
 }
-# Up to here an interpolation that is not antialiased keeps 40 dB to one that is.
+# Up to here an interpolation that is not antialiased stays near one that is.
 INTERPOLATED_SHRINK = 1.1
 KERNEL_RADIUS = {"bilinear": 1, "bicubic": 2}
 # A decoded window differs from the whole image's in its outermost columns, where the decoder
