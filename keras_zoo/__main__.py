@@ -173,7 +173,7 @@ def _plot(args: argparse.Namespace) -> str:
 
 
 def _timeline(args: argparse.Namespace) -> str:
-    rows = sorted(filter(lambda row: row.paper, CARDS.values()), key=lambda row: row.year)
+    rows = sorted((row for row in CARDS.values() if row.paper), key=lambda row: row.year)
     return _answer(rows, args.json, _chart("timeline", rows, args.out))
 
 
@@ -217,7 +217,7 @@ def _parser() -> argparse.ArgumentParser:
     plotter = commands.add_parser("plot", help="draw one network's architecture (builds it)")
     plotter.add_argument("name", metavar="NAME")
     timeline = commands.add_parser(
-        "timeline", help="all papers' networks by year, as a table or a chart"
+        "timeline", help="networks that have a paper by year, as a table or a chart"
     )
     comparer = commands.add_parser("compare", help="networks side by side, as a table or a chart")
     comparer.add_argument("names", nargs="+", metavar="NAME")
