@@ -35,6 +35,7 @@ def given(numbered):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_two_workers_give_each_image_once_an_epoch_as_the_stream_without_them(given):
     """The last images may be of one epoch more, where the end of two workers meets."""
     assert given["different"] == 2 * 257
@@ -42,6 +43,7 @@ def test_two_workers_give_each_image_once_an_epoch_as_the_stream_without_them(gi
     assert given["of_second_epoch"] > 100
 
 
+@pytest.mark.slow
 def test_training_goes_on_after_a_worker_was_killed(given):
     """To the last of three epochs of 257 batches of one image."""
     assert given["after_kill"] == 3 * 257 - 21

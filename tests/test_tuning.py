@@ -16,15 +16,22 @@ from tuning.trials import search, with_values
 SPACE = RECIPE.parents[2] / "tuning" / "spaces" / "digits.yaml"
 
 
-@pytest.mark.parametrize("tuner", ["random", pytest.param("hyperband", marks=pytest.mark.slow)])
-def test_a_search_ends_in_a_config_that_trains(command, digits, tmp_path, tuner):
-    arguments = f"--search searches/digits --tuner {tuner} --max_trials 4".split()
+@pytest.mark.parametrize(
+    ("tuner", "trials"),
+    [
+        ("random", 2),
+        pytest.param("random", 4, marks=pytest.mark.slow),
+        pytest.param("hyperband", 4, marks=pytest.mark.slow),
+    ],
+)
+def test_a_search_ends_in_a_config_that_trains(command, digits, tmp_path, tuner, trials):
+    arguments = f"--search searches/digits --tuner {tuner} --max_trials {trials}".split()
     train = ["--train", RECIPE, "--train.data", digits, "--train.epochs", "3"]
     done = command("tuning.search", SPACE, *arguments, *train, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert (found["completed"], found["failed"]) == (4, 0)
-    assert done.stderr.count("top-1") == 4
+    assert (found["completed"], found["failed"]) == (trials, 0)
+    assert done.stderr.count("top-1") == trials
     best = load(TrainConfig, tmp_path / found["best_config"])
     assert best.optimizer.base_lr == found["best_values"]["optimizer.base_lr"]
     assert (best.train_split, best.validation_split) == ("train", "validation")
