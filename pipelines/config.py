@@ -13,6 +13,9 @@ from keras_zoo import InputSpec, card, weight_sets
 
 RESIZES = ("area", "exact")
 POLICIES = ("none", "randaugment", "trivial_augment_wide", "autoaugment")
+PRECISIONS = ("float32", "bfloat16", "float16")
+ON_NAN = ("stop", "rollback")
+ON_DISK_FULL = ("stop", "go_on")
 # The highest value of each strength; zero is none.
 AUGMENT_STRENGTHS = {
     "randaugment_magnitude": 30,
@@ -240,6 +243,8 @@ class OptimizerConfig:
         weight_decay: decoupled decay of the kernels, times the learning rate at each step; batch
             normalisation and biases have none.
         warmup_epochs: epochs over which the learning rate rises from zero to its peak.
+        clip_norm: the norm, over all variables together, that the gradient of the whole batch is
+            shortened to where it is longer; 0 leaves it.
     """
 
     base_lr: float = 0.1
@@ -247,12 +252,14 @@ class OptimizerConfig:
     nesterov: bool = True
     weight_decay: float = 5e-5
     warmup_epochs: float = 5.0
+    clip_norm: float = 0.0
 
     def __post_init__(self) -> None:
         _require(self.base_lr > 0, f"base_lr is {self.base_lr}; it is above 0")
         _require(0 <= self.momentum < 1, f"momentum is {self.momentum}; it lies in [0, 1)")
         _require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; at least 0")
         _require(self.warmup_epochs >= 0, f"warmup_epochs is {self.warmup_epochs}; at least 0")
+        _require(self.clip_norm >= 0, f"clip_norm is {self.clip_norm}; at least 0")
 
 
 @dataclass(frozen=True)
@@ -273,13 +280,33 @@ class TrainConfig:
         optimizer: optimizer and learning-rate schedule.
         epochs: passes over the training split; the learning rate's schedule is this long.
         stop_after_epochs: ends the run early, its schedule unchanged; a later run goes on.
+        early_stopping_epochs: epochs without a better top-1 after which the run ends; never unless
+            given.
         global_batch_size: images a step, over all devices.
+        accumulation_steps: parts that each device cuts its images of a step into, for want of
+            memory; there is one update a step whatever their number.
+        precision: `float32`, or what layers compute in: `bfloat16`, or `float16` with a loss that
+            is scaled. Weights are float32.
+        sync_batch_norm: whether batch normalisation takes its statistics over all devices, not on
+            each one alone.
+        ema_momentum: of the moving average of the weights, in [0, 1), which is what is evaluated
+            and exported then; 0 is none.
         label_smoothing: share of the label spread evenly over all classes, in [0, 1).
         shuffle_buffer: encoded images held in memory to draw the next one from.
         decode_threads: images decoded and augmented at a time; one for each core unless given.
         data_service: `grpc://HOST:PORT` of a tf.data service that prepares the images
             (`python -m pipelines.data_service`); this process does unless given.
         seed: of the weights, the order and every augmentation.
+        checkpoint_every_steps: steps between checkpoints; there is one after each epoch too.
+        kept_checkpoints: newest checkpoints to keep; the one with the best top-1 is kept as well.
+        on_nan: what a loss or gradient that is no number does: `stop` ends the run, `rollback`
+            goes on from the last checkpoint at a tenth of the learning rate.
+        on_disk_full: what a checkpoint that cannot be written does: `stop` ends the run, `go_on`
+            trains on without it.
+        workers: `HOST:PORT,HOST:PORT,...` of all machines that train together, the first of which
+            writes the run; TF_CONFIG says it otherwise. All read the same data and run folders.
+        worker_index: which of `workers` this process is, from 0.
+        local_workers: processes on this machine that train together, to try several machines.
     """
 
     data: Path
@@ -293,12 +320,24 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     epochs: int = 90
     stop_after_epochs: int | None = None
+    early_stopping_epochs: int | None = None
     global_batch_size: int = 256
+    accumulation_steps: int = 1
+    precision: str = "float32"
+    sync_batch_norm: bool = False
+    ema_momentum: float = 0.0
     label_smoothing: float = 0.1
     shuffle_buffer: int = 16_384
     decode_threads: int | None = None
     data_service: str | None = None
     seed: int = 0
+    checkpoint_every_steps: int = 1000
+    kept_checkpoints: int = 2
+    on_nan: str = "stop"
+    on_disk_full: str = "stop"
+    workers: str | None = None
+    worker_index: int = 0
+    local_workers: int = 1
 
     def __post_init__(self) -> None:
         smallest_px = card(self.network).min_size_px
@@ -318,6 +357,37 @@ class TrainConfig:
         _require(
             0 <= self.label_smoothing < 1,
             f"label_smoothing is {self.label_smoothing}; it lies in [0, 1)",
+        )
+        for name in (
+            "accumulation_steps",
+            "checkpoint_every_steps",
+            "kept_checkpoints",
+            "local_workers",
+        ):
+            given = getattr(self, name)
+            _require(given >= 1, f"{name} is {given}; at least 1")
+        for name, allowed in (
+            ("precision", PRECISIONS),
+            ("on_nan", ON_NAN),
+            ("on_disk_full", ON_DISK_FULL),
+        ):
+            given = getattr(self, name)
+            _require(given in allowed, f"{name} is {given!r}; one of {', '.join(allowed)}")
+        _require(
+            self.early_stopping_epochs is None or self.early_stopping_epochs >= 1,
+            f"early_stopping_epochs is {self.early_stopping_epochs}; at least 1",
+        )
+        _require(
+            0 <= self.ema_momentum < 1, f"ema_momentum is {self.ema_momentum}; it lies in [0, 1)"
+        )
+        _require(
+            0 <= self.worker_index < max(1, len(self.worker_addresses)),
+            f"worker_index is {self.worker_index}; from 0, below the number of workers "
+            f"({self.workers or 'none given'})",
+        )
+        _require(
+            self.local_workers == 1 or self.workers is None,
+            "local_workers starts its own workers; leave out workers",
         )
         _require(0 <= self.seed < 2**32, f"seed is {self.seed}; from 0 to 2**32 - 1")
         _require(self.shuffle_buffer >= 1, f"shuffle_buffer is {self.shuffle_buffer}; at least 1")
@@ -354,6 +424,11 @@ class TrainConfig:
     def last_epoch(self) -> int:
         """The epoch after which the run ends, from 1."""
         return self.epochs if self.stop_after_epochs is None else self.stop_after_epochs
+
+    @property
+    def worker_addresses(self) -> list[str]:
+        """`HOST:PORT` of each worker, where `workers` gives them."""
+        return self.workers.split(",") if self.workers else []
 
     def size_px(self, epoch: int) -> int:
         """The side of the training images of an epoch, from 0: even growth, in steps of 32."""

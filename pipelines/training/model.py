@@ -1,6 +1,10 @@
 """From a `TrainConfig` to a Keras model that takes uint8 images, and what it is trained with."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
+import tensorflow as tf
 from keras import layers
 
 import keras_zoo
@@ -47,20 +51,33 @@ def learning_rate(
     )
 
 
-def compile_for_training(model: keras.Model, config: TrainConfig, steps_per_epoch: int) -> None:
-    """Gives a model its optimizer, loss and metrics."""
-    optimizer = keras.optimizers.SGD(
+def optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Keras's optimizer with its schedule; it neither clips nor averages, which the loop does."""
+    sgd = keras.optimizers.SGD(
         learning_rate(config, steps_per_epoch),
         momentum=config.optimizer.momentum,
         nesterov=config.optimizer.nesterov,
         weight_decay=config.optimizer.weight_decay or None,
     )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    sgd.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return sgd
+
+
+def example_losses(config: TrainConfig) -> Callable[[tf.Tensor, Any], tf.Tensor]:
+    """The loss of each example: labels `(B, K)`, outputs -> float32 `(B,)`.
+
+    Outputs are the logits, or a list whose first is.
+    """
+    return keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=config.label_smoothing, reduction=None
+    )
+
+
+def compile_for_training(model: keras.Model, config: TrainConfig, steps_per_epoch: int) -> None:
+    """Gives a model its optimizer, loss and metrics."""
     model.compile(
-        optimizer,
-        keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=config.label_smoothing
-        ),
+        optimizer(config, steps_per_epoch),
+        example_losses(config),
         metrics=[keras.metrics.CategoricalAccuracy(name="top1")],
         jit_compile=False,
     )
