@@ -19,7 +19,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from keras_zoo.quiet import native_messages_held_back
 from pipelines.config import network_defaults
-from pipelines.errors import BadInput, Failed
+from pipelines.errors import BadInput, Failed, Stopped
 
 Config = TypeVar("Config")
 
@@ -34,8 +34,9 @@ def command(config_class: type, target: str) -> Callable[[list[str] | None], int
             `str` is what a person reads and whose fields are what `--json` prints.
 
     Returns:
-        A function from arguments (`sys.argv` when None) to the exit status: 0, 1 when the
-        work failed or was interrupted, 2 for bad input.
+        A function from arguments (`sys.argv` when None) to the exit status: 0 when the work is
+        done or was stopped as it is meant to be, 1 when it failed or was interrupted, 2 for bad
+        input.
     """
 
     def main(argv: list[str] | None = None) -> int:
@@ -50,6 +51,9 @@ def command(config_class: type, target: str) -> Callable[[list[str] | None], int
         except Failed as error:
             print(f"failed: {error}", file=sys.stderr)
             return 1
+        except Stopped as stopped:
+            print(stopped, file=sys.stderr)
+            return 0
         except KeyboardInterrupt:
             print("interrupted; type the same command again", file=sys.stderr)
             return 1

@@ -10,3 +10,7 @@ class BadInput(ValueError):
 
 class Failed(RuntimeError):
     """The input is good and the work did not succeed; exit status 1. The message is one line."""
+
+
+class Stopped(Exception):
+    """The work was asked to stop and can go on; exit status 0. The message, one line, says how."""

@@ -5,7 +5,7 @@ import sys
 from pipelines.command import command
 from pipelines.config import TrainConfig
 
-main = command(TrainConfig, "pipelines.training.fit:train")
+main = command(TrainConfig, "pipelines.training.train:train")
 
 if __name__ == "__main__":
     sys.exit(main())

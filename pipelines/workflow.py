@@ -8,7 +8,7 @@ from pipelines.config import EvaluateConfig, WorkflowConfig
 from pipelines.data.preparation import Preparation, prepare
 from pipelines.evaluation.accuracy import Evaluation, evaluate
 from pipelines.serving.saved_model import Export, export
-from pipelines.training.fit import Training, train
+from pipelines.training.train import Training, train
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def digits_config(data: Path, run: Path, *overrides: str) -> TrainConfig:
 @pytest.fixture(scope="session")
 def run(digits, workplace):
     """SimpleCNN trained on the digits for three epochs."""
-    from pipelines.training.fit import train
+    from pipelines.training.train import train
 
     folder = workplace / "runs" / "digits"
     train(digits_config(digits, folder, "--epochs", "3"))

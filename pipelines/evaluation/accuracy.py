@@ -1,6 +1,6 @@
 """Exact top-1 and top-5."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from shlex import quote
 
@@ -10,6 +10,7 @@ import tensorflow as tf
 from pipelines.config import EvaluateConfig
 from pipelines.data.streams import class_names, evaluation_stream, num_images, open_dataset
 from pipelines.errors import BadInput
+from pipelines.training.model import logits_of
 from pipelines.training.run import Run, first_difference
 
 
@@ -65,7 +66,8 @@ def measure(model: keras.Model, stream: tf.data.Dataset) -> Accuracy:
         Whole counts, so that they do not depend on the batch size or on the number of devices;
         ties are broken against the label. The loss is the mean cross-entropy, without smoothing.
     """
-    return count(counting_step(model), stream)
+    distributed = tf.distribute.get_strategy().experimental_distribute_dataset(stream)
+    return count(counting_step(model), distributed)
 
 
 def counting_step(model: keras.Model) -> CountingStep:
@@ -73,7 +75,7 @@ def counting_step(model: keras.Model) -> CountingStep:
     strategy = tf.distribute.get_strategy()
 
     def one_replica(images: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tuple:
-        logits = model(images, training=False)
+        logits = logits_of(model(images, training=False))
         own = tf.gather(logits, labels, axis=1, batch_dims=1)[:, tf.newaxis]
         above = tf.reduce_sum(tf.cast(logits >= own, tf.int64), axis=1)
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
@@ -92,10 +94,10 @@ def counting_step(model: keras.Model) -> CountingStep:
     return step
 
 
-def count(step: CountingStep, stream: tf.data.Dataset) -> Accuracy:
-    """Adds up the counts of every batch of an evaluation stream."""
+def count(step: CountingStep, batches: Iterable[tuple]) -> Accuracy:
+    """Adds up the counts of every batch of an evaluation stream, as the strategy spreads it."""
     totals = [0, 0, 0, 0.0]
-    for batch in tf.distribute.get_strategy().experimental_distribute_dataset(stream):
+    for batch in batches:
         totals = [total + part.numpy() for total, part in zip(totals, step(*batch), strict=True)]
     n, top1, top5, loss = totals
     return Accuracy(int(n), int(top1), int(top5), float(loss) / int(n))

@@ -63,7 +63,7 @@ def export(config: ExportConfig) -> Export:
     trained, names = run.config(), run.class_names()
     model = run.classifier()
     top_k = min(config.top_k, len(names))
-    sha256 = run.checkpoint_sha256()
+    sha256 = run.checkpoints.sha256()
     latest = latest_version(config.out)
     made = _recorded(latest) if latest else None
     if made and (made.run, made.checkpoint_sha256, made.top_k) == (str(config.run), sha256, top_k):

@@ -1,6 +1,6 @@
 """From a `TrainConfig` to a Keras model that takes uint8 images, and what it is trained with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -73,11 +73,37 @@ def example_losses(config: TrainConfig) -> Callable[[tf.Tensor, Any], tf.Tensor]
     )
 
 
-def compile_for_training(model: keras.Model, config: TrainConfig, steps_per_epoch: int) -> None:
-    """Gives a model its optimizer, loss and metrics."""
-    model.compile(
-        optimizer(config, steps_per_epoch),
-        example_losses(config),
-        metrics=[keras.metrics.CategoricalAccuracy(name="top1")],
-        jit_compile=False,
-    )
+def logits_of(outputs: Any) -> tf.Tensor:
+    """The classifier's own logits among a model's outputs."""
+    return outputs[0] if isinstance(outputs, list | tuple) else outputs
+
+
+def every_layer(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """The layers of a model and of the models in it, in the order they compute in."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from every_layer(layer)
+        else:
+            yield layer
+
+
+def at_size(model: keras.Model, network: str, spec: InputSpec, num_classes: int) -> keras.Model:
+    """A model of the same weights for images of another size, `spec`'s.
+
+    Raises:
+        BadInput: some of the network's weights depend on the size.
+    """
+    other = image_classifier(network, spec, num_classes)
+    own = {layer.name: layer for layer in every_layer(model) if layer.variables}
+    for layer in every_layer(other):
+        ours = own.get(layer.name, layer)
+        if [v.shape for v in layer.variables] != [v.shape for v in ours.variables]:
+            raise BadInput(
+                f"{network} has a dense layer ({layer.name}) that takes images of one size only; "
+                "leave out augment.first_size_px"
+            )
+
+    def shared(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return own.get(layer.name, layer)
+
+    return keras.models.clone_model(other, clone_function=shared, recursive=True)

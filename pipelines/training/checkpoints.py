@@ -1,0 +1,136 @@
+"""The checkpoints of a run: each a folder that appears whole.
+
+model.weights.h5   the model as it is evaluated: with averaged weights, where the run has them
+state.npz          the optimizer, the seeds and, where they are averaged, the weights themselves
+record.json        how far the run had come, and the SHA-256 of both files
+
+`epoch_0007` is after seven epochs, `epoch_0007_step_000120` inside the eighth.
+"""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from pipelines import atomic
+from pipelines.errors import BadInput
+from pipelines.training.state import Progress, State
+
+MODEL = "model.weights.h5"
+STATE = "state.npz"
+RECORD = "record.json"
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The folder of a run's checkpoints.
+
+    Args:
+        folder: where they are.
+    """
+
+    folder: Path
+
+    def newest(self) -> Path | None:
+        """The one that was written last, None if there is none."""
+        return max(self.folder.glob("epoch_*"), default=None)
+
+    def sha256(self) -> str | None:
+        """What identifies the newest one's model; None if there is none."""
+        newest = self.newest()
+        return _record(newest)["sha256"][MODEL] if newest else None
+
+    def save(self, state: State, progress: Progress, kept: int) -> None:
+        """Writes a checkpoint, then removes all but the newest few and the best.
+
+        Raises:
+            OSError: it could not be written; those there were are as they were.
+        """
+        checkpoint = self.folder / _name(progress)
+        if checkpoint.exists():
+            return
+        with atomic.replacing(checkpoint) as partial:
+            partial.mkdir()
+            with state.evaluated() as model:
+                model.save_weights(partial / MODEL)
+            np.savez(partial / STATE, **state.arrays())
+            record = dataclasses.asdict(progress) | {
+                "sha256": {name: _sha256(partial / name) for name in (MODEL, STATE)}
+            }
+            (partial / RECORD).write_text(json.dumps(record, indent=2))
+        best = self.folder / f"epoch_{progress.best_epoch():04d}"
+        for old in sorted(self.folder.glob("epoch_*"))[:-kept]:
+            if old != best:
+                shutil.rmtree(old)
+
+    def restore(self, state: State) -> Progress:
+        """Takes a state back to the newest checkpoint, if there is one.
+
+        Raises:
+            BadInput: a file is not the one that was written.
+        """
+        newest = self.newest()
+        if not newest:
+            return Progress()
+        record = _verified(newest)
+        state.model.load_weights(newest / MODEL)
+        with np.load(newest / STATE) as arrays:
+            state.restore(arrays)
+        del record["sha256"]
+        return Progress(**record)
+
+    def load_model(self, model: keras.Model) -> bool:
+        """Gives a model the weights that are evaluated; False where there is no checkpoint.
+
+        Raises:
+            BadInput: a file is not the one that was written.
+        """
+        newest = self.newest()
+        if newest:
+            _verified(newest)
+            model.load_weights(newest / MODEL)
+        return newest is not None
+
+
+def _name(progress: Progress) -> str:
+    """Such that names sort as they follow each other."""
+    inside = f"_step_{progress.step:06d}" if progress.step else ""
+    return f"epoch_{progress.epoch:04d}{inside}"
+
+
+def _record(checkpoint: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((checkpoint / RECORD).read_text())
+        record["sha256"][MODEL], record["sha256"][STATE]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _corrupt(checkpoint, "its record cannot be read") from error
+    return record
+
+
+def _verified(checkpoint: Path) -> dict[str, Any]:
+    """The record of a checkpoint whose files are those that were written."""
+    record = _record(checkpoint)
+    for name, sha256 in record["sha256"].items():
+        if _sha256(checkpoint / name) != sha256:
+            raise _corrupt(checkpoint, f"the SHA-256 of {name} is not the recorded one")
+    return record
+
+
+def _corrupt(checkpoint: Path, finding: str) -> BadInput:
+    return BadInput(
+        f"corrupt checkpoint {str(checkpoint)!r}: {finding}; "
+        "delete the folder to go on from the one before"
+    )
+
+
+def _sha256(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

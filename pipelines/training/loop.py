@@ -1,0 +1,274 @@
+"""The loop over steps and epochs: one for a device, several devices and several machines."""
+
+import dataclasses
+import sys
+import time
+from shlex import quote
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from pipelines.config import TrainConfig
+from pipelines.data.streams import class_names, evaluation_stream, training_stream
+from pipelines.errors import Failed, Stopped
+from pipelines.evaluation.accuracy import count, counting_step
+from pipelines.training.divergence import Diverged, first_not_finite
+from pipelines.training.interruption import Interruption
+from pipelines.training.model import at_size, learning_rate
+from pipelines.training.progress import ProgressBar
+from pipelines.training.run import Run
+from pipelines.training.state import Progress, State
+from pipelines.training.step import Totals, TrainingStep
+from pipelines.training.strategy import Distribution
+
+# Where a loss diverges again and again, a lower learning rate is not what it lacks.
+MAX_ROLLBACKS = 5
+ROLLBACK_LR_FACTOR = 0.1
+
+
+class Loop:
+    """Trains a state from where its progress stands. Within the scope of the strategy.
+
+    Args:
+        config: the run's.
+        run: where checkpoints and logs go; the chief writes them.
+        dataset: the prepared data.
+        state: what is trained.
+        progress: how far it has come.
+        distribution: the devices.
+        steps_per_epoch: batches in an epoch.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        run: Run,
+        dataset: tfds.core.DatasetBuilder,
+        state: State,
+        progress: Progress,
+        distribution: Distribution,
+        steps_per_epoch: int,
+    ) -> None:
+        self._config = config
+        self._run = run
+        self._dataset = dataset
+        self._state = state
+        self.progress = progress
+        self._distribution = distribution
+        self._steps_per_epoch = steps_per_epoch
+        self._models = _models(config, state, len(class_names(dataset)))
+        self._counting_step = counting_step(state.model)
+
+    def train(self) -> None:
+        """Trains to the run's end.
+
+        Raises:
+            Stopped: this process, or another of the workers, was asked to.
+            Failed: the loss diverged, or a checkpoint could not be written.
+        """
+        if self._config.on_nan == "rollback" and not self._run.checkpoints.newest():
+            self._save()
+        with Interruption() as interruption, ProgressBar(self._steps_per_epoch) as bar:
+            callbacks = keras.callbacks.CallbackList(
+                self._callbacks(bar), model=self._state.model, epochs=self._config.last_epoch
+            )
+            callbacks.on_train_begin()
+            while not self.progress.finished(self._config):
+                try:
+                    self._train_on(callbacks, interruption)
+                except Diverged as diverged:
+                    self._roll_back(diverged)
+            callbacks.on_train_end()
+
+    def _callbacks(self, bar: ProgressBar) -> list[keras.callbacks.Callback]:
+        if not self._distribution.chief:
+            return []
+        # What the TensorBoard callback asks of a model.
+        self._state.model.optimizer = None
+        folder = self._run.folder / "tensorboard"
+        return [keras.callbacks.TensorBoard(folder, write_graph=False), bar]
+
+    def _train_on(self, callbacks: keras.callbacks.CallbackList, stop: Interruption) -> None:
+        """Trains with one learning-rate schedule, from wherever the progress stands."""
+        config = self._lowered()
+        schedule = learning_rate(config, self._steps_per_epoch)
+        if self.progress.rollbacks:
+            self._state.optimizer.learning_rate = schedule
+        step = TrainingStep(self._state, config, self._models)
+        batches = iter(self._training_batches())
+        while not self.progress.finished(config):
+            callbacks.on_epoch_begin(self.progress.epoch)
+            while self.progress.step < self._steps_per_epoch:
+                self._train_batch(step, batches, callbacks, stop)
+            self._end_epoch(callbacks, schedule)
+
+    def _train_batch(
+        self,
+        step: TrainingStep,
+        batches: "tf.distribute.DistributedIterator",
+        callbacks: keras.callbacks.CallbackList,
+        stop: Interruption,
+    ) -> None:
+        progress = self.progress
+        callbacks.on_train_batch_begin(progress.step)
+        begun_s = time.perf_counter()
+        images, labels = next(batches)
+        totals = step(images, labels, stop=stop.asked)
+        self._check(totals, images, labels)
+        progress.step += 1
+        progress.loss += totals.loss
+        progress.correct += totals.correct
+        progress.training_s += time.perf_counter() - begun_s
+        callbacks.on_train_batch_end(progress.step - 1, self._so_far())
+        done = progress.epoch * self._steps_per_epoch + progress.step
+        if totals.stops or done % self._config.checkpoint_every_steps == 0:
+            self._save()
+        if totals.stops:
+            raise Stopped(
+                f"{self._run.folder} stopped after step {progress.step} of epoch "
+                f"{progress.epoch + 1}; "
+                f"python -m pipelines.train --config {quote(str(self._run.config_file))} goes on"
+            )
+
+    def _training_batches(self) -> tf.distribute.DistributedDataset:
+        """From the first batch that is not trained on yet."""
+
+        def stream(worker: int, num_workers: int) -> tf.data.Dataset:
+            return training_stream(
+                self._dataset,
+                self._config,
+                first_epoch=self.progress.epoch,
+                first_step=self.progress.step,
+                worker=worker,
+                num_workers=num_workers,
+            )
+
+        return self._distribution.spread(stream, self._worker_batch_size)
+
+    def _evaluation_batches(self) -> tf.distribute.DistributedDataset:
+        def stream(worker: int, num_workers: int) -> tf.data.Dataset:
+            return evaluation_stream(
+                self._dataset,
+                self._config.validation_split,
+                self._config.input,
+                self._worker_batch_size,
+                worker=worker,
+                num_workers=num_workers,
+            )
+
+        return self._distribution.spread(stream, self._worker_batch_size)
+
+    @property
+    def _worker_batch_size(self) -> int:
+        return self._config.global_batch_size // self._distribution.num_workers
+
+    def _so_far(self) -> dict[str, float]:
+        """Loss and top-1 over the epoch's steps so far."""
+        progress = self.progress
+        images = progress.step * self._config.global_batch_size
+        return {"loss": progress.loss / progress.step, "top1": progress.correct / images}
+
+    def _end_epoch(
+        self,
+        callbacks: keras.callbacks.CallbackList,
+        schedule: keras.optimizers.schedules.LearningRateSchedule,
+    ) -> None:
+        """Evaluates, extends the history and saves."""
+        progress = self.progress
+        self._state.agree()
+        with self._state.evaluated():
+            accuracy = count(self._counting_step, self._evaluation_batches())
+        if not np.isfinite(accuracy.loss):
+            raise Diverged(
+                f"the validation loss is {accuracy.loss} at the end of epoch {progress.epoch + 1}"
+            )
+        logs = self._so_far() | {
+            "val_top1": accuracy.top1,
+            "val_top5": accuracy.top5,
+            "val_loss": accuracy.loss,
+            "val_n": accuracy.n,
+            "learning_rate": float(schedule((progress.epoch + 1) * self._steps_per_epoch)),
+            "training_s": progress.training_s,
+            "images_per_s": self._steps_per_epoch
+            * self._config.global_batch_size
+            / progress.training_s,
+        }
+        epoch = progress.epoch
+        row = {"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()}
+        self.progress = Progress([*progress.history, row], rollbacks=progress.rollbacks)
+        self._save()
+        callbacks.on_epoch_end(epoch, logs)
+
+    def _save(self) -> None:
+        """A checkpoint, by the chief; the other workers take part in what it needs of them."""
+        self._state.agree()
+        if not self._distribution.chief:
+            return
+        checkpoints = self._run.checkpoints
+        try:
+            checkpoints.save(self._state, self.progress, self._config.kept_checkpoints)
+            if self.progress.history:
+                self._run.write_history(self.progress.history)
+        except OSError as error:
+            newest = checkpoints.newest()
+            told = (
+                f"cannot write a checkpoint ({error}); "
+                f"{str(newest) + ' is the newest' if newest else 'there is none yet'}"
+            )
+            if self._config.on_disk_full == "stop":
+                raise Failed(f"{told}; make room and type the same command again") from error
+            print(f"{told}; training goes on", file=sys.stderr)
+
+    def _check(self, totals: Totals, images: tf.Tensor, labels: tf.Tensor) -> None:
+        if np.isfinite(totals).all():
+            return
+        progress = self.progress
+        parts = zip(
+            *map(self._distribution.strategy.experimental_local_results, (images, labels)),
+            strict=True,
+        )
+        findings = (
+            first_not_finite(self._models[part.shape[1]], self._config, part, of_part)
+            for part, of_part in parts
+        )
+        finding = next(filter(None, findings), "every layer is finite on this worker's images")
+        what = "the gradient" if np.isfinite(totals.loss) else f"the loss, {totals.loss},"
+        raise Diverged(
+            f"{what} is not finite at step {progress.step + 1} of epoch {progress.epoch + 1}: "
+            f"{finding}"
+        )
+
+    def _roll_back(self, diverged: Diverged) -> None:
+        """Goes back to the newest checkpoint with a lower learning rate, if that is the policy."""
+        advice = "lower optimizer.base_lr or warm up longer"
+        if self._config.on_nan == "stop":
+            raise Failed(f"{diverged}; {advice}") from diverged
+        rollbacks = self.progress.rollbacks + 1
+        if rollbacks > MAX_ROLLBACKS:
+            raise Failed(f"{diverged}, after {MAX_ROLLBACKS} rollbacks; {advice}") from diverged
+        self.progress = self._run.checkpoints.restore(self._state)
+        self.progress.rollbacks = rollbacks
+        print(
+            f"{diverged}; back to {self._run.checkpoints.newest()} at "
+            f"{ROLLBACK_LR_FACTOR**rollbacks:g} times the learning rate",
+            file=sys.stderr,
+        )
+
+    def _lowered(self) -> TrainConfig:
+        """The config with the learning rate that the rollbacks left."""
+        optimizer = self._config.optimizer
+        base_lr = optimizer.base_lr * ROLLBACK_LR_FACTOR**self.progress.rollbacks
+        return dataclasses.replace(
+            self._config, optimizer=dataclasses.replace(optimizer, base_lr=base_lr)
+        )
+
+
+def _models(config: TrainConfig, state: State, num_classes: int) -> dict[int, keras.Model]:
+    """The state's model for each size of the training images."""
+    models = {config.input.size_px: state.model}
+    for size_px in {config.size_px(epoch) for epoch in range(config.epochs)} - set(models):
+        spec = dataclasses.replace(config.input, size_px=size_px)
+        models[size_px] = at_size(state.model, config.network, spec, num_classes)
+    return models

@@ -1,0 +1,173 @@
+"""The train stage: one network on one prepared data set, resumable at every step."""
+
+import dataclasses
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from shlex import quote
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from pipelines import atomic
+from pipelines.config import TrainConfig
+from pipelines.data.streams import class_names, num_images, open_dataset
+from pipelines.errors import BadInput, Failed
+from pipelines.training.launcher import launch
+from pipelines.training.loop import Loop
+from pipelines.training.run import Run
+from pipelines.training.state import Progress, State
+from pipelines.training.strategy import Distribution, choose_distribution
+
+
+@dataclass(frozen=True)
+class Training:
+    """The result of a run. Accuracies are of the last epoch, on the validation split."""
+
+    run: str
+    network: str
+    parameters: int
+    epochs: int
+    top1: float
+    top5: float
+    n: int
+    training_s: float
+    images_per_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.run}: {self.network}, {self.parameters:,} trainable parameters, "
+            f"{self.epochs} epochs in {self.training_s:.0f} s "
+            f"({self.images_per_s:.1f} images/s)\n"
+            f"validation top-1 {self.top1:.4f}, top-5 {self.top5:.4f}, n = {self.n:,}\n"
+            f"next: python -m pipelines.evaluate {quote(self.run)}"
+        )
+
+
+def train(config: TrainConfig) -> Training:
+    """Trains from the run's newest checkpoint, or from the start, to the last epoch.
+
+    The run's folder holds everything that comes of it (see `pipelines.training.run`).
+
+    Raises:
+        Failed: the loss is no longer a number, a checkpoint could not be written, or another
+            worker is gone.
+        BadInput: no such data or split, a batch that the split or the devices cannot fill, a
+            folder that is another run's, or a corrupt checkpoint.
+        Stopped: this process was asked to stop, and the run goes on from there another time.
+    """
+    if config.local_workers > 1 and "TF_CONFIG" not in os.environ:
+        launch(config)
+        return Training(**Run.open(config.run).metrics())
+    distribution = choose_distribution(config)
+    dataset = open_dataset(config.data)
+    steps_per_epoch = _steps_per_epoch(config, dataset, distribution)
+    try:
+        with distribution.strategy.scope():
+            return _train(config, distribution, dataset, steps_per_epoch)
+    except tf.errors.OpError as error:
+        if distribution.num_workers == 1:
+            raise
+        reason = error.message.splitlines()[0]
+        raise Failed(
+            f"another worker is gone ({reason}); start all of them again, and they go on from the "
+            "newest checkpoint"
+        ) from error
+
+
+def _train(
+    config: TrainConfig,
+    distribution: Distribution,
+    dataset: tfds.core.DatasetBuilder,
+    steps_per_epoch: int,
+) -> Training:
+    names = class_names(dataset)
+    keras.utils.set_random_seed(config.seed)
+    weights = None if Run(config.run).checkpoints.newest() else config.weights
+    state = State(config, len(names), weights, steps_per_epoch)
+    with _held(config, distribution):
+        run = Run.start(config, names) if distribution.chief else Run(config.run)
+        progress = run.checkpoints.restore(state)
+        loop = Loop(config, run, dataset, state, progress, distribution, steps_per_epoch)
+        print(_opening(config, distribution, progress), file=sys.stderr)
+        loop.train()
+        result = _result(state, run, loop.progress.history, config)
+        if distribution.chief:
+            run.finish(dataclasses.asdict(result))
+    return result
+
+
+def _held(config: TrainConfig, distribution: Distribution) -> AbstractContextManager[None]:
+    """The chief holds the run's folder, which it alone writes to."""
+    if not distribution.chief:
+        return nullcontext()
+    config.run.mkdir(parents=True, exist_ok=True)
+    return atomic.locked(config.run)
+
+
+def _steps_per_epoch(
+    config: TrainConfig, dataset: tfds.core.DatasetBuilder, distribution: Distribution
+) -> int:
+    """Batches in an epoch.
+
+    Raises:
+        BadInput: no such split, one class only, or a batch that the split or the devices cannot
+            fill.
+    """
+    names = class_names(dataset)
+    num_images(dataset, config.validation_split)
+    images = num_images(dataset, config.train_split)
+    if config.global_batch_size > images:
+        raise BadInput(
+            f"global_batch_size is {config.global_batch_size}, more than the {images} images of "
+            f"{config.train_split!r}; give a smaller one"
+        )
+    if len(names) < 2:
+        raise BadInput(
+            f"{str(config.data)!r} has the one class {names[0]!r}; a classifier takes two or more: "
+            "was it prepared from the folder that holds the class folders?"
+        )
+    parts = distribution.replicas * config.accumulation_steps
+    if config.global_batch_size % parts:
+        raise BadInput(
+            f"global_batch_size is {config.global_batch_size}; with {distribution.replicas} "
+            f"device(s) and accumulation_steps {config.accumulation_steps} it is a multiple of "
+            f"{parts}"
+        )
+    return images // config.global_batch_size
+
+
+def _opening(config: TrainConfig, distribution: Distribution, progress: Progress) -> str:
+    """What a person is told before the first step."""
+    if progress.finished(config):
+        return f"{config.run} has its {progress.epoch} epochs already"
+    step = f", step {progress.step} of the next" if progress.step else ""
+    begun = progress.epoch or progress.step
+    return (
+        f"{config.run} {f'goes on after epoch {progress.epoch}{step}' if begun else 'begins'}: "
+        f"{config.network} at {config.input.size_px} px, {config.global_batch_size} images a step "
+        f"on {distribution.replicas} device(s), to epoch {config.last_epoch}"
+    )
+
+
+def _result(
+    state: State, run: Run, history: list[dict[str, float]], config: TrainConfig
+) -> Training:
+    """Sums up a history that has reached the last epoch."""
+    last = history[-1]
+    training_s = sum(row["training_s"] for row in history)
+    images_per_s = [row["images_per_s"] for row in history]
+    return Training(
+        run=str(run.folder),
+        network=config.network,
+        parameters=sum(int(np.prod(v.shape)) for v in state.model.trainable_variables),
+        epochs=len(history),
+        top1=last["val_top1"],
+        top5=last["val_top5"],
+        n=int(last["val_n"]),
+        training_s=training_s,
+        images_per_s=float(np.median(images_per_s)),
+    )
