@@ -13,6 +13,9 @@ from keras_zoo import InputSpec, card, weight_sets
 
 RESIZES = ("area", "exact")
 POLICIES = ("none", "randaugment", "trivial_augment_wide", "autoaugment")
+OPTIMIZERS = ("sgd", "rmsprop", "lamb")
+SCHEDULES = ("constant", "step", "exponential", "cosine", "polynomial")
+LOSSES = ("softmax", "binary")
 PRECISIONS = ("float32", "bfloat16", "float16")
 ON_NAN = ("stop", "rollback")
 ON_DISK_FULL = ("stop", "go_on")
@@ -177,8 +180,10 @@ class AugmentConfig:
         mixup_alpha: mixup's Beta distribution (0.2 as published); 0 is off.
         cutmix_alpha: cutmix's Beta distribution (1 as published); 0 is off. Where both are on,
             each batch is mixed one way or the other.
+        size_px: side of the images that are trained on; `input.size_px`, which is evaluated,
+            unless given.
         first_size_px: side of the images in the first epoch; it grows evenly, in steps of 32, to
-            the network's own in the last. The network's own throughout unless given.
+            that of all others in the last. The same throughout unless given.
     """
 
     crop_area: tuple[float, float] = (0.08, 1.0)
@@ -195,6 +200,7 @@ class AugmentConfig:
     erasing_probability: float = 0.0
     mixup_alpha: float = 0.0
     cutmix_alpha: float = 0.0
+    size_px: int | None = None
     first_size_px: int | None = None
 
     def __post_init__(self) -> None:
@@ -214,10 +220,9 @@ class AugmentConfig:
         for name, highest in AUGMENT_STRENGTHS.items():
             given = getattr(self, name)
             _require(0 <= given <= highest, f"{name} is {given}; from 0 to {highest:g}")
-        _require(
-            self.first_size_px is None or self.first_size_px >= 1,
-            f"first_size_px is {self.first_size_px}; at least 1",
-        )
+        for name in ("size_px", "first_size_px"):
+            given = getattr(self, name)
+            _require(given is None or given >= 1, f"{name} is {given}; at least 1")
 
     @property
     def mixes(self) -> bool:
@@ -234,32 +239,128 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """SGD with momentum, linear warm-up and cosine decay to zero.
+    """One of Keras's optimizers, and how weights decay.
+
+    Only the kernels of convolutions and dense layers decay; biases and batch normalisation do not.
 
     Args:
-        base_lr: learning rate for a global batch of 256; scaled linearly with the batch.
-        momentum: SGD's momentum.
-        nesterov: whether the momentum looks ahead.
-        weight_decay: decoupled decay of the kernels, times the learning rate at each step; batch
-            normalisation and biases have none.
-        warmup_epochs: epochs over which the learning rate rises from zero to its peak.
+        name: `sgd`, `rmsprop` or `lamb`.
+        base_lr: the learning rate's peak at a batch of `base_batch_size` images.
+        base_batch_size: the peak grows in proportion to `global_batch_size` from here on; null
+            leaves it at `base_lr` whatever the batch.
+        momentum: share of the last step (of the mean gradient in LAMB) that is kept.
+        nesterov: whether SGD's momentum looks ahead.
+        rho: share of the mean squared gradient that RMSProp keeps.
+        epsilon: added to what RMSProp and LAMB divide by (in RMSProp under the root).
+        l2: coupled decay, as in the papers up to 2017: `l2` times the weight joins the gradient,
+            after clipping, and so passes through the momentum.
+        weight_decay: decoupled decay: the weight loses its product with this and the learning rate
+            beside the optimizer's step; within the step that is rescaled in LAMB, as published.
         clip_norm: the norm, over all variables together, that the gradient of the whole batch is
             shortened to where it is longer; 0 leaves it.
     """
 
+    name: str = "sgd"
     base_lr: float = 0.1
+    base_batch_size: int | None = 256
     momentum: float = 0.9
     nesterov: bool = True
+    rho: float = 0.9
+    epsilon: float = 1e-7
+    l2: float = 0.0
     weight_decay: float = 5e-5
-    warmup_epochs: float = 5.0
     clip_norm: float = 0.0
 
     def __post_init__(self) -> None:
+        _require(self.name in OPTIMIZERS, f"name is {self.name!r}; one of {OPTIMIZERS}")
         _require(self.base_lr > 0, f"base_lr is {self.base_lr}; it is above 0")
+        _require(
+            self.base_batch_size is None or self.base_batch_size >= 1,
+            f"base_batch_size is {self.base_batch_size}; at least 1, or null",
+        )
         _require(0 <= self.momentum < 1, f"momentum is {self.momentum}; it lies in [0, 1)")
+        _require(0 <= self.rho < 1, f"rho is {self.rho}; it lies in [0, 1)")
+        _require(self.epsilon > 0, f"epsilon is {self.epsilon}; it is above 0")
+        _require(self.l2 >= 0, f"l2 is {self.l2}; at least 0")
         _require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; at least 0")
-        _require(self.warmup_epochs >= 0, f"warmup_epochs is {self.warmup_epochs}; at least 0")
+        _require(
+            not (self.l2 and self.weight_decay),
+            f"l2 is {self.l2} and weight_decay {self.weight_decay}; set one of them to 0",
+        )
         _require(self.clip_norm >= 0, f"clip_norm is {self.clip_norm}; at least 0")
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The learning rate over the steps: linear warm-up from zero to its peak, then this.
+
+    Args:
+        name: `constant`; `step` (times `factor` at each of `step_epochs`); `exponential` (times
+            `factor` every `decay_epochs`, at once); `cosine` or `polynomial` (from the end of the
+            warm-up to `final_share` of the peak at the last step).
+        warmup_epochs: epochs over which the learning rate rises.
+        step_epochs: epochs, counted from the start of the run, at whose beginning it drops.
+        decay_epochs: epochs, counted from the end of the warm-up, between two drops.
+        factor: what a drop leaves of it.
+        power: the polynomial's; 1 falls in a straight line.
+        final_share: share of the peak that is left at the end.
+    """
+
+    name: str = "cosine"
+    warmup_epochs: float = 5.0
+    step_epochs: tuple[float, ...] = ()
+    decay_epochs: float = 1.0
+    factor: float = 0.1
+    power: float = 1.0
+    final_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.name in SCHEDULES, f"name is {self.name!r}; one of {SCHEDULES}")
+        _require(self.warmup_epochs >= 0, f"warmup_epochs is {self.warmup_epochs}; at least 0")
+        _require(
+            list(self.step_epochs) == sorted(set(self.step_epochs))
+            and min(self.step_epochs, default=self.warmup_epochs + 1) > self.warmup_epochs,
+            f"step_epochs is {list(self.step_epochs)}; rising, and after the warm-up",
+        )
+        _require(
+            (self.name == "step") == bool(self.step_epochs),
+            f"name is {self.name!r} and step_epochs {list(self.step_epochs)}; they belong together",
+        )
+        _require(self.decay_epochs > 0, f"decay_epochs is {self.decay_epochs}; it is above 0")
+        _require(0 < self.factor <= 1, f"factor is {self.factor}; it lies in (0, 1]")
+        _require(self.power > 0, f"power is {self.power}; it is above 0")
+        _require(
+            0 <= self.final_share <= 1, f"final_share is {self.final_share}; it lies in [0, 1]"
+        )
+
+
+@dataclass(frozen=True)
+class FineTuningConfig:
+    """What is left of the weights a run begins with.
+
+    Layers are told apart by their names (`python -m keras_zoo show NETWORK --layers`): those that
+    share the first word (`stem`, `stage1`, `inception3a`, ...) are one group, and the classifiers
+    are the last.
+
+    Args:
+        freeze: beginnings of the names of layers that stay as they are, `[stem, stage1]`; their
+            batch normalisation uses the statistics it came with.
+        depth_factor: the learning rate of a group is this times that of the group after it.
+        head_only_epochs: epochs in which nothing but the classifiers changes, except the
+            statistics of batch normalisation.
+    """
+
+    freeze: tuple[str, ...] = ()
+    depth_factor: float = 1.0
+    head_only_epochs: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(
+            0 < self.depth_factor <= 1, f"depth_factor is {self.depth_factor}; it lies in (0, 1]"
+        )
+        _require(
+            self.head_only_epochs >= 0, f"head_only_epochs is {self.head_only_epochs}; at least 0"
+        )
 
 
 @dataclass(frozen=True)
@@ -269,15 +370,18 @@ class TrainConfig:
     Args:
         network: a name from `python -m keras_zoo list`.
         data: a folder that `pipelines.prepare` wrote.
-        weights: what to start from: a published set (`imagenet`) or a file, as `keras_zoo.build`
-            takes it; fresh unless given. The classifier stays fresh for other classes.
+        weights: what to start from: a published set (`imagenet`), a file, as `keras_zoo.build`
+            takes it, or the folder of a run; fresh unless given. The classifier stays fresh for
+            other classes.
         run: the folder of this run; an existing one resumes.
         train_split: what to train on, in TFDS's notation (`train`, `train[:90%]`).
         validation_split: what to measure after every epoch.
         input: what the network sees of an image; that of the weights, or the network's own, unless
             given.
         augment: how training images are varied.
-        optimizer: optimizer and learning-rate schedule.
+        optimizer: what turns gradients into steps.
+        schedule: the learning rate over the steps.
+        fine_tuning: what is left of `weights`.
         epochs: passes over the training split; the learning rate's schedule is this long.
         stop_after_epochs: ends the run early, its schedule unchanged; a later run goes on.
         early_stopping_epochs: epochs without a better top-1 after which the run ends; never unless
@@ -291,7 +395,12 @@ class TrainConfig:
             each one alone.
         ema_momentum: of the moving average of the weights, in [0, 1), which is what is evaluated
             and exported then; 0 is none.
+        loss: `softmax` (cross-entropy between the classes) or `binary` (each class for itself:
+            those with more than a fifth of a mixed label are present).
         label_smoothing: share of the label spread evenly over all classes, in [0, 1).
+        aux_weights: a weight for the loss of each auxiliary classifier, the first one's first;
+            trained without them unless given.
+        dropout: rate before the classifier, in [0, 1); the network's own unless given.
         shuffle_buffer: encoded images held in memory to draw the next one from.
         decode_threads: images decoded and augmented at a time; one for each core unless given.
         data_service: `grpc://HOST:PORT` of a tf.data service that prepares the images
@@ -318,6 +427,8 @@ class TrainConfig:
     input: InputSpec = field(default_factory=InputSpec)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    fine_tuning: FineTuningConfig = field(default_factory=FineTuningConfig)
     epochs: int = 90
     stop_after_epochs: int | None = None
     early_stopping_epochs: int | None = None
@@ -326,7 +437,10 @@ class TrainConfig:
     precision: str = "float32"
     sync_batch_norm: bool = False
     ema_momentum: float = 0.0
+    loss: str = "softmax"
     label_smoothing: float = 0.1
+    aux_weights: tuple[float, ...] = ()
+    dropout: float | None = None
     shuffle_buffer: int = 16_384
     decode_threads: int | None = None
     data_service: str | None = None
@@ -389,6 +503,20 @@ class TrainConfig:
             self.local_workers == 1 or self.workers is None,
             "local_workers starts its own workers; leave out workers",
         )
+        _require(self.loss in LOSSES, f"loss is {self.loss!r}; one of {LOSSES}")
+        _require(
+            self.dropout is None or 0 <= self.dropout < 1,
+            f"dropout is {self.dropout}; it lies in [0, 1)",
+        )
+        _require(
+            not self.aux_weights or card(self.network).aux_heads is not None,
+            f"aux_weights is {list(self.aux_weights)} and {self.network} has no auxiliary "
+            "classifiers; leave it out",
+        )
+        _require(
+            min(self.aux_weights, default=0) >= 0,
+            f"aux_weights is {list(self.aux_weights)}; each at least 0",
+        )
         _require(0 <= self.seed < 2**32, f"seed is {self.seed}; from 0 to 2**32 - 1")
         _require(self.shuffle_buffer >= 1, f"shuffle_buffer is {self.shuffle_buffer}; at least 1")
         _require(
@@ -405,20 +533,29 @@ class TrainConfig:
             "augment.policy to none and the colour strengths to 0, or take RGB",
         )
         _require(
-            min(self.augment.scale_jitter_px or [self.input.size_px]) >= self.input.size_px,
-            f"augment.scale_jitter_px is {self.augment.scale_jitter_px}; neither is below "
-            f"input.size_px, {self.input.size_px}",
+            min(self.augment.scale_jitter_px or [self.last_size_px]) >= self.last_size_px,
+            f"augment.scale_jitter_px is {self.augment.scale_jitter_px}; neither is below the "
+            f"{self.last_size_px} pixels to train on",
         )
         _require(
-            smallest_px <= self.size_px(0) <= self.input.size_px,
+            smallest_px <= self.last_size_px,
+            f"augment.size_px is {self.augment.size_px}; {self.network} needs at least "
+            f"{smallest_px}",
+        )
+        _require(
+            smallest_px <= self.size_px(0) <= self.last_size_px,
             f"augment.first_size_px is {self.augment.first_size_px}; from {smallest_px} to "
-            f"input.size_px, {self.input.size_px}",
+            f"{self.last_size_px}, the size of the last epoch",
         )
-        _require(
-            self.optimizer.warmup_epochs < self.epochs,
-            f"optimizer.warmup_epochs is {self.optimizer.warmup_epochs}, not below the "
-            f"{self.epochs} epochs; give a smaller --optimizer.warmup_epochs",
-        )
+        for name, given in (
+            ("schedule.warmup_epochs", self.schedule.warmup_epochs),
+            ("schedule.step_epochs", max(self.schedule.step_epochs, default=0)),
+            ("fine_tuning.head_only_epochs", self.fine_tuning.head_only_epochs),
+        ):
+            _require(
+                given < self.epochs,
+                f"{name} is {given}, not below the {self.epochs} epochs; give a smaller --{name}",
+            )
 
     @property
     def last_epoch(self) -> int:
@@ -430,17 +567,23 @@ class TrainConfig:
         """`HOST:PORT` of each worker, where `workers` gives them."""
         return self.workers.split(",") if self.workers else []
 
+    @property
+    def last_size_px(self) -> int:
+        """The side of the training images of the last epoch."""
+        return self.augment.size_px or self.input.size_px
+
     def size_px(self, epoch: int) -> int:
         """The side of the training images of an epoch, from 0: even growth, in steps of 32."""
-        first, last = self.augment.first_size_px, self.input.size_px
+        first, last = self.augment.first_size_px, self.last_size_px
         if first is None or epoch >= self.epochs - 1:
             return last
         return first + (last - first) * epoch // (self.epochs - 1) // 32 * 32
 
     @property
     def peak_lr(self) -> float:
-        """The learning rate after warm-up: `base_lr` scaled linearly with the batch."""
-        return self.optimizer.base_lr * self.global_batch_size / 256
+        """The learning rate after warm-up: `base_lr`, scaled linearly with the batch or not."""
+        base = self.optimizer.base_batch_size
+        return self.optimizer.base_lr * (1 if base is None else self.global_batch_size / base)
 
 
 def network_defaults(network: str, weights: str | None) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def numbered_config(data: Path, *overrides: str) -> TrainConfig:
         "--network": "resnet18",
         "--input.size_px": "32",
         "--epochs": "3",
-        "--optimizer.warmup_epochs": "1",
+        "--schedule.warmup_epochs": "1",
         "--global_batch_size": "16",
         "--shuffle_buffer": "64",
         "--augment.crop_area": "[1.0, 1.0]",

@@ -25,7 +25,7 @@ def test_the_model_normalises_as_its_input_spec_says(channels):
 def test_the_learning_rate_warms_up_and_then_follows_a_cosine():
     config = parse(
         TrainConfig,
-        ["d", "--epochs", "10", "--optimizer.warmup_epochs", "2", "--optimizer.base_lr", "0.5"],
+        ["d", "--epochs", "10", "--schedule.warmup_epochs", "2", "--optimizer.base_lr", "0.5"],
     )
     schedule = learning_rate(config, steps_per_epoch=100)
     assert float(schedule(0)) == 0
@@ -38,12 +38,12 @@ def test_the_learning_rate_warms_up_and_then_follows_a_cosine():
 
 
 def test_without_warm_up_training_begins_at_the_peak():
-    config = parse(TrainConfig, ["d", "--optimizer.warmup_epochs", "0"])
+    config = parse(TrainConfig, ["d", "--schedule.warmup_epochs", "0"])
     assert float(learning_rate(config, steps_per_epoch=10)(0)) == pytest.approx(config.peak_lr)
 
 
 def test_a_step_without_gradients_decays_kernels_alone():
-    arguments = ["--network", "resnet18", "--optimizer.warmup_epochs", "0"]
+    arguments = ["--network", "resnet18", "--schedule.warmup_epochs", "0"]
     config = parse(TrainConfig, ["d", *arguments, "--optimizer.weight_decay", "0.5"])
     model = image_classifier("resnet18", InputSpec(32), num_classes=3)
     sgd = optimizer(config, steps_per_epoch=10)

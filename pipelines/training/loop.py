@@ -269,6 +269,5 @@ def _models(config: TrainConfig, state: State, num_classes: int) -> dict[int, ke
     """The state's model for each size of the training images."""
     models = {config.input.size_px: state.model}
     for size_px in {config.size_px(epoch) for epoch in range(config.epochs)} - set(models):
-        spec = dataclasses.replace(config.input, size_px=size_px)
-        models[size_px] = at_size(state.model, config.network, spec, num_classes)
+        models[size_px] = at_size(state.model, config, size_px, num_classes)
     return models

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -10,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines.config import TrainConfig
-from pipelines.training.model import every_layer, image_classifier, optimizer
+from pipelines.training.model import every_layer, optimizer, training_classifier
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -60,16 +61,20 @@ class State:
     Args:
         config: the run's.
         num_classes: width of the classifier.
-        weights: what to start from, as `image_classifier` takes it.
+        weights: what to start from, as `training_classifier` takes it.
         steps_per_epoch: of the learning rate's schedule.
     """
 
     def __init__(
-        self, config: TrainConfig, num_classes: int, weights: str | None, steps_per_epoch: int
+        self,
+        config: TrainConfig,
+        num_classes: int,
+        weights: str | Path | None,
+        steps_per_epoch: int,
     ) -> None:
         self._strategy = tf.distribute.get_strategy()
         with _computing_in(config.precision):
-            self.model = image_classifier(config.network, config.input, num_classes, weights)
+            self.model = training_classifier(config, num_classes, weights)
         for layer in every_layer(self.model):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = config.sync_batch_norm
