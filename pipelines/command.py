@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import importlib
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -15,13 +16,23 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import (
+    ActionConfigFile,
+    ArgumentError,
+    ArgumentParser,
+    Namespace,
+    get_loader,
+    set_loader,
+)
 
+from keras_zoo import weight_sets
 from keras_zoo.quiet import native_messages_held_back
-from pipelines.config import network_defaults
+from pipelines.config import TrainConfig, network_defaults
 from pipelines.errors import BadInput, Failed, Stopped
 
 Config = TypeVar("Config")
+
+RECIPES = Path(__file__).with_name("recipes")
 
 
 def command(config_class: type, target: str) -> Callable[[list[str] | None], int]:
@@ -87,7 +98,7 @@ def parse(config_class: type[Config], arguments: list[str]) -> Config:
         arguments = [f"--{fields[0]}", *arguments]
     try:
         for prefix, choice in _networks(parser, arguments).items():
-            defaults = network_defaults(*choice)
+            defaults = _defaults(*choice)
             parser.set_defaults({f"{prefix}{key}": value for key, value in defaults.items()})
         values = parser.instantiate(parser.parse_args(arguments))
         return config_class(**{name: values[name] for name in fields})
@@ -110,6 +121,17 @@ def _networks(parser: ArgumentParser, arguments: list[str]) -> dict[str, tuple[s
         for prefix in ("", "train.")
         if f"{prefix}network" in drawn
     }
+
+
+def _defaults(network: str, weights: str | None) -> dict[str, Any]:
+    """What comes of the chosen network and weights; a run's are seen as that run saw images."""
+    recorded = Path(weights or "", "config.yaml")
+    if weights and recorded.is_file():
+        seen = dataclasses.asdict(load(TrainConfig, recorded).input)
+        return network_defaults(network, None) | {"input": seen}
+    # A run that is gone by now: whoever trained from it recorded what it saw.
+    gone = weights and os.sep in weights and not weight_sets.suffix(Path(weights))
+    return network_defaults(network, None if gone else weights)
 
 
 def load(config_class: type[Config], path: Path) -> Config:
@@ -166,6 +188,63 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def recipe_file(name: str) -> Path:
+    """The file of a named recipe.
+
+    Raises:
+        ValueError: there is no such recipe; the message offers the nearest one.
+    """
+    names = sorted(file.stem for file in RECIPES.glob("*.yaml"))
+    if name not in names:
+        nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+        raise ValueError(
+            f"unknown recipe {name!r}; did you mean {nearest[0]!r}? the files in {RECIPES}, or "
+            "--config FILE for one of your own"
+        )
+    return RECIPES / f"{name}.yaml"
+
+
+class RecipeOrFile(ActionConfigFile):
+    """`--recipe NAME` and `--config FILE`: fields to take, in the order of the command line."""
+
+    def __call__(
+        self, parser: ArgumentParser, config: Namespace, value: str, option: str | None = None
+    ) -> None:
+        path = recipe_file(value) if option == "--recipe" else value
+        super().__call__(parser, config, path, option)
+
+
+_read_yaml = get_loader("yaml")
+
+
+def _read_over_recipe(text: str) -> Any:
+    """YAML in which a mapping that has a `recipe` is laid over the fields of that recipe."""
+    return _resolved(_read_yaml(text))
+
+
+def _resolved(tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    own = {key: _resolved(value) for key, value in tree.items() if key != "recipe"}
+    if "recipe" not in tree:
+        return own
+    return _over(_read_over_recipe(recipe_file(tree["recipe"]).read_text()), own)
+
+
+def _over(base: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
+    """A nested mapping laid over another, key by key."""
+    merged = {
+        key: _over(base[key], value)
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+        else value
+        for key, value in tree.items()
+    }
+    return base | merged
+
+
+set_loader("yaml", _read_over_recipe, (yaml.YAMLError,))
+
+
 def _parser(config_class: type) -> ArgumentParser:
     module = sys.modules["__main__"].__spec__
     prog = f"python -m {module.name.removesuffix('.__main__')}" if module else "python"
@@ -179,7 +258,12 @@ def _parser(config_class: type) -> ArgumentParser:
         exit_on_error=False,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action="config", help="a YAML file of the arguments below")
+    parser.add_argument(
+        "--config",
+        "--recipe",
+        action=RecipeOrFile,
+        help="a YAML file of the arguments below, or the name of one in pipelines/recipes",
+    )
     parser.add_class_arguments(config_class, as_group=False)
     for source, target in getattr(config_class, "links", {}).items():
         parser.link_arguments(source, target)

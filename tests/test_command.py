@@ -47,7 +47,7 @@ def test_weights_bring_the_input_they_were_trained_with():
 
 def test_later_arguments_win_over_the_file(tmp_path):
     file = tmp_path / "recipe.yaml"
-    file.write_text("epochs: 5\noptimizer: {base_lr: 0.3, warmup_epochs: 1}\n")
+    file.write_text("epochs: 5\noptimizer: {base_lr: 0.3}\nschedule: {warmup_epochs: 1}\n")
     config = parse(TrainConfig, ["data", "--config", str(file), "--optimizer.base_lr", "0.7"])
     assert (config.epochs, config.optimizer.base_lr) == (5, 0.7)
 
@@ -72,7 +72,7 @@ def test_one_stage_feeds_the_next():
         (["--optimizer.base", "3"], "did you mean 'optimizer.base_lr'?"),
         (["--epochs", "three"], "three"),
         (["--epochs", "0"], "epochs is 0; at least 1"),
-        (["--epochs", "5"], "not below the 5 epochs; give a smaller --optimizer.warmup_epochs"),
+        (["--epochs", "5"], "not below the 5 epochs; give a smaller --schedule.warmup_epochs"),
         (["--input.size_px", "16"], "resnet50 needs at least 32"),
         (["--input.mean", "[1.0]"], "channels 'RGB' take 3"),
         (["--optimizer.momentum", "1"], "it lies in [0, 1)"),

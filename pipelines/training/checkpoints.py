@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from pipelines import atomic
@@ -85,17 +84,17 @@ class Checkpoints:
         del record["sha256"]
         return Progress(**record)
 
-    def load_model(self, model: keras.Model) -> bool:
-        """Gives a model the weights that are evaluated; False where there is no checkpoint.
+    def model_file(self) -> Path | None:
+        """The newest one's weights as they are evaluated; None where there is no checkpoint.
 
         Raises:
             BadInput: a file is not the one that was written.
         """
         newest = self.newest()
-        if newest:
-            _verified(newest)
-            model.load_weights(newest / MODEL)
-        return newest is not None
+        if not newest:
+            return None
+        _verified(newest)
+        return newest / MODEL
 
 
 def _name(progress: Progress) -> str:

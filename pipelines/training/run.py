@@ -132,20 +132,46 @@ class Run:
             writer.writeheader()
             writer.writerows(history)
 
+    def model_file(self) -> Path:
+        """The weights of the newest checkpoint, as they are evaluated.
+
+        Raises:
+            BadInput: the run has no checkpoint yet, or a corrupt one.
+        """
+        file = self.checkpoints.model_file()
+        if not file:
+            raise BadInput(
+                f"no checkpoint in {str(self.folder)!r} yet; "
+                f"python -m pipelines.train --config {self.config_file} goes on with the run"
+            )
+        return file
+
     def classifier(self) -> keras.Model:
         """The trained model of the newest checkpoint: uint8 images -> logits.
 
         Raises:
             BadInput: the run has no checkpoint yet, or a corrupt one.
         """
-        config = self.config()
-        model = image_classifier(config.network, config.input, len(self.class_names()))
-        if not self.checkpoints.load_model(model):
-            raise BadInput(
-                f"no checkpoint in {str(self.folder)!r} yet; "
-                f"python -m pipelines.train --config {self.config_file} goes on with the run"
-            )
-        return model
+        config, file = self.config(), self.model_file()
+        return image_classifier(config.network, config.input, len(self.class_names()), file)
+
+
+def starting_weights(config: TrainConfig) -> Path | str | None:
+    """What a new run begins with: its `weights`, those of a run's folder being a file in it.
+
+    Raises:
+        BadInput: the run in the folder has no checkpoint, or is of another network.
+    """
+    other = Run(Path(config.weights or ""))
+    if config.weights is None or not other.config_file.is_file():
+        return config.weights
+    network = other.config().network
+    if network != config.network:
+        raise BadInput(
+            f"weights is {config.weights!r}, a run of {network}, and network is "
+            f"{config.network}; give a run of that, or --network {network}"
+        )
+    return other.model_file()
 
 
 def first_difference(ours: list[str], theirs: list[str]) -> str:

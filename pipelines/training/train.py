@@ -18,7 +18,7 @@ from pipelines.data.streams import class_names, num_images, open_dataset
 from pipelines.errors import BadInput, Failed
 from pipelines.training.launcher import launch
 from pipelines.training.loop import Loop
-from pipelines.training.run import Run
+from pipelines.training.run import Run, starting_weights
 from pipelines.training.state import Progress, State
 from pipelines.training.strategy import Distribution, choose_distribution
 
@@ -86,7 +86,8 @@ def _train(
 ) -> Training:
     names = class_names(dataset)
     keras.utils.set_random_seed(config.seed)
-    weights = None if Run(config.run).checkpoints.newest() else config.weights
+    begun = Run(config.run).checkpoints.newest()
+    weights = None if begun else starting_weights(config)
     state = State(config, len(names), weights, steps_per_epoch)
     with _held(config, distribution):
         run = Run.start(config, names) if distribution.chief else Run(config.run)
