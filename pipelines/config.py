@@ -97,6 +97,13 @@ class PrepareConfig:
             unless given.
         quality: JPEG quality of what is rewritten, 1 to 100.
         workers: processes that read, decode and write; as many as there are cores unless given.
+        runner: the Apache Beam runner that does the work instead (`DirectRunner`, `FlinkRunner`,
+            ...); its workers see the source and `out` under the same paths as this command. Needs
+            the extra `beam`.
+        beam_options: options of the runner: `--beam_options.flink_master HOST:PORT`.
+
+    While it works, `prepare` keeps the images once more, in a hidden neighbour of `out`: it takes
+    twice the space of the data set, and half of that is free again at the end.
     """
 
     source: str
@@ -112,6 +119,8 @@ class PrepareConfig:
     short_side_px: int | None = None
     quality: int = 90
     workers: int | None = None
+    runner: str | None = None
+    beam_options: dict[str, bool | int | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _require(
@@ -132,6 +141,14 @@ class PrepareConfig:
         _require(1 <= self.quality <= 100, f"quality is {self.quality}; from 1 to 100")
         _require(
             self.workers is None or self.workers >= 1, f"workers is {self.workers}; at least 1"
+        )
+        _require(
+            self.runner is None or self.workers is None,
+            f"workers is {self.workers}; the runner {self.runner!r} has workers of its own",
+        )
+        _require(
+            self.runner is not None or not self.beam_options,
+            f"beam_options has {', '.join(self.beam_options)} and runner is not given",
         )
         for kind, handling in self.handling.items():
             _require(kind in KINDS, f"handling has {kind!r}; the kinds are {', '.join(KINDS)}")
