@@ -81,7 +81,8 @@ class PrepareConfig:
     Args:
         source: a folder of images, of Tiny ImageNet or of the ILSVRC2012 archives; a `.csv` or
             `.jsonl` manifest; `tfds:NAME`; or `digits` (the scans scikit-learn carries).
-        out: the folder to write; `tfds.builder_from_directory` reads it.
+        out: the folder to write; `tfds.builder_from_directory` reads it. Until it is finished, the
+            disk holds the images twice.
         tests: further test sets by the name of their split, each a source of its own with the
             same classes: `--tests.imagenet_v2 FOLDER`.
         manual_dir: where the archives lie that `tfds:NAME` asks to be fetched by hand.
@@ -101,9 +102,6 @@ class PrepareConfig:
             ...); its workers see the source and `out` under the same paths as this command. Needs
             the extra `beam`.
         beam_options: options of the runner: `--beam_options.flink_master HOST:PORT`.
-
-    While it works, `prepare` keeps the images once more, in a hidden neighbour of `out`: it takes
-    twice the space of the data set, and half of that is free again at the end.
     """
 
     source: str
@@ -450,12 +448,15 @@ class EvaluateConfig:
         run: a folder that `pipelines.train` wrote.
         data: a prepared data set with the same classes; the run's own unless given.
         split: what to measure, in TFDS's notation; the run's validation split unless given.
+        real_labels: ImageNet-ReaL's `real.json`, to measure top-1 against as well, in a second
+            pass; for ILSVRC2012's validation images under the names they were published with.
         batch_size: images at a time; the result does not depend on it.
     """
 
     run: Path
     data: Path | None = None
     split: str | None = None
+    real_labels: Path | None = None
     batch_size: int = 64
 
     def __post_init__(self) -> None:

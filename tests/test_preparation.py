@@ -105,6 +105,7 @@ def test_any_tfds_data_set_is_a_source(tmp_path, monkeypatch):
             features = {
                 "image": tfds.features.Image(shape=(8, 8, 3), encoding_format="png"),
                 "label": tfds.features.ClassLabel(names=["black", "white"]),
+                "file_name": tfds.features.Text(),
             }
             return tfds.core.DatasetInfo(
                 builder=self, features=tfds.features.FeaturesDict(features)
@@ -117,11 +118,14 @@ def test_any_tfds_data_set_is_a_source(tmp_path, monkeypatch):
             for index in range(start, stop):
                 image = np.full((8, 8, 3), 255 * (index % 2), np.uint8)
                 image[index % 8, index // 8] = 128
-                yield index, {"image": image, "label": index % 2}
+                name = f"board_{index}.png"
+                yield index, {"image": image, "label": index % 2, "file_name": name}
 
     result = prepare(PrepareConfig("tfds:checkerboards", tmp_path / "out"))
     assert result.images == {"train": 9, "validation": 4}
-    labels = [label for _, label in read(tmp_path / "out", "train").values()]
+    train = read(tmp_path / "out", "train")
+    assert {name.partition("/")[2] for name in train} == {f"board_{i}.png" for i in range(9)}
+    labels = [label for _, label in train.values()]
     assert (labels.count("black"), labels.count("white")) == (5, 4)
 
 
