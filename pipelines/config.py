@@ -80,7 +80,8 @@ class PrepareConfig:
     Args:
         source: a folder of images, of Tiny ImageNet or of the ILSVRC2012 archives; a `.csv` or
             `.jsonl` manifest; `tfds:NAME`; or `digits` (the scans scikit-learn carries).
-        out: the folder to write; `tfds.builder_from_directory` reads it.
+        out: the folder to write; `tfds.builder_from_directory` reads it. Until it is finished, the
+            disk holds the images twice.
         tests: further test sets by the name of their split, each a source of its own with the
             same classes: `--tests.imagenet_v2 FOLDER`.
         manual_dir: where the archives lie that `tfds:NAME` asks to be fetched by hand.
@@ -96,6 +97,10 @@ class PrepareConfig:
             unless given.
         quality: JPEG quality of what is rewritten, 1 to 100.
         workers: processes that read, decode and write; as many as there are cores unless given.
+        runner: the Apache Beam runner that does the work instead (`DirectRunner`, `FlinkRunner`,
+            ...); its workers see the source and `out` under the same paths as this command. Needs
+            the extra `beam`.
+        beam_options: options of the runner: `--beam_options.flink_master HOST:PORT`.
     """
 
     source: str
@@ -111,6 +116,8 @@ class PrepareConfig:
     short_side_px: int | None = None
     quality: int = 90
     workers: int | None = None
+    runner: str | None = None
+    beam_options: dict[str, bool | int | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _require(
@@ -131,6 +138,14 @@ class PrepareConfig:
         _require(1 <= self.quality <= 100, f"quality is {self.quality}; from 1 to 100")
         _require(
             self.workers is None or self.workers >= 1, f"workers is {self.workers}; at least 1"
+        )
+        _require(
+            self.runner is None or self.workers is None,
+            f"workers is {self.workers}; the runner {self.runner!r} has workers of its own",
+        )
+        _require(
+            self.runner is not None or not self.beam_options,
+            f"beam_options has {', '.join(self.beam_options)} and runner is not given",
         )
         for kind, handling in self.handling.items():
             _require(kind in KINDS, f"handling has {kind!r}; the kinds are {', '.join(KINDS)}")
@@ -427,12 +442,15 @@ class EvaluateConfig:
         run: a folder that `pipelines.train` wrote.
         data: a prepared data set with the same classes; the run's own unless given.
         split: what to measure, in TFDS's notation; the run's validation split unless given.
+        real_labels: ImageNet-ReaL's `real.json`, to measure top-1 against as well, in a second
+            pass; for ILSVRC2012's validation images under the names they were published with.
         batch_size: images at a time; the result does not depend on it.
     """
 
     run: Path
     data: Path | None = None
     split: str | None = None
+    real_labels: Path | None = None
     batch_size: int = 64
 
     def __post_init__(self) -> None:

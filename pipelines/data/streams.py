@@ -303,6 +303,27 @@ def encoded_images(dataset: tfds.core.DatasetBuilder, split: str) -> tf.data.Dat
     return files.flat_map(_records).map(lambda _, record: _parsed(dataset, record)[0])
 
 
+def file_names(dataset: tfds.core.DatasetBuilder, split: str) -> list[str]:
+    """What preparation called every image of a split, in the order of `evaluation_stream`.
+
+    Raises:
+        BadInput: the data set does not tell.
+    """
+    if "file_name" not in dataset.info.features:
+        raise BadInput(
+            f"{dataset.data_dir} has the features {sorted(dataset.info.features)}; file_name "
+            "needed, which python -m pipelines.prepare writes"
+        )
+    files = tf.data.Dataset.from_tensor_slices(_files(dataset, split))
+    skipped = {"image": tfds.decode.SkipDecoding()}
+    names = files.flat_map(_records).map(
+        lambda _, record: dataset.info.features.deserialize_example(record, decoders=skipped)[
+            "file_name"
+        ]
+    )
+    return [name.decode() for name in names.as_numpy_iterator()]
+
+
 def available_cores() -> int:
     """The processor's cores that this process may use."""
     return len(os.sched_getaffinity(0))
