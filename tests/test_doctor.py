@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_zoo import InputSpec
 from pipelines.benchmark import main
@@ -90,6 +91,18 @@ def test_reading_goes_over_the_files_again_and_again(prepared):
     sizes = [len(encoded) for encoded, _ in read(prepared, "train").values()]
     assert sorted(lengths[:TRAIN_IMAGES]) == sorted(sizes)
     assert sorted(lengths[TRAIN_IMAGES : 2 * TRAIN_IMAGES]) == sorted(sizes)
+
+
+@pytest.mark.parametrize(("step_s", "images"), [(0.0, 8), (1e9, 10)])
+def test_a_device_is_measured_with_its_share_of_the_batch_or_what_a_step_has_time_for(
+    step_s, images, monkeypatch
+):
+    monkeypatch.setattr(doctor, "STEP_S", step_s)
+    monkeypatch.setattr(doctor, "_rate", lambda take, count: count if take() > 0 else 0)
+    spec = InputSpec(32, channels="L", mean=(127.5,), std=(127.5,))
+    config = TrainConfig("data", network="simple_cnn", input=spec)
+    batch = tf.zeros((20, *spec.shape), tf.uint8), tf.one_hot([0, 1] * 10, 2)
+    assert doctor.appetite(config, batch, devices=2) == (2 * images, images)
 
 
 def test_a_rate_is_images_by_seconds(monkeypatch):

@@ -17,7 +17,8 @@ the network's appetite: forward and backward passes over that batch, without an 
 is the median of several short passes, in images a second. Where the images grow over the epochs,
 they are measured at the size of the last one.
 
-On a CPU the stream and the network share the cores: both at once are slower than each alone.
+The stages share the cores, so that the times they take for an image add up to the whole stream's;
+on a CPU the network has a share of them too, and both at once are slower than each alone.
 """
 
 import dataclasses
