@@ -47,7 +47,6 @@ AUGMENTED = (
 # Name: script and arguments, and what ours is compared with it.
 PIPELINES = {
     "ours": ("ours.py", ()),
-    "ours, exact resize": ("ours.py", ("--augment.resize=exact",)),
     "ours, augmented": ("ours.py", AUGMENTED),
     "limit": ("limit.c", ()),
     "flax": ("flax_sequence.py", ()),

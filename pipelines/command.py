@@ -99,7 +99,8 @@ def _resolve(target: str) -> Callable[[Any], Any]:
 def parse(config_class: type[Config], arguments: list[str], subcommand: str = "") -> Config:
     """Fills a config from files and dotted overrides, later ones winning.
 
-    What nobody gave comes from the network that was chosen (its input spec, the run's folder).
+    Options may be written with dashes inside, `--on-bad` for `--on_bad`. What nobody gave comes
+    from the network that was chosen (its input spec, the run's folder).
 
     Raises:
         BadInput: an unknown key, a value of the wrong type or out of its range.
@@ -109,6 +110,7 @@ def parse(config_class: type[Config], arguments: list[str], subcommand: str = ""
     fields = [field.name for field in dataclasses.fields(config_class)]
     if arguments and not arguments[0].startswith("-"):
         arguments = [f"--{fields[0]}", *arguments]
+    arguments = [re.sub("^--[^=]+", _with_underscores, argument) for argument in arguments]
     try:
         for prefix, choice in _networks(parser, arguments).items():
             defaults = network_defaults(*choice)
@@ -117,6 +119,11 @@ def parse(config_class: type[Config], arguments: list[str], subcommand: str = ""
         return config_class(**{name: values[name] for name in fields})
     except (ArgumentError, ValueError, TypeError) as error:
         raise BadInput(_one_line(parser, str(error))) from error
+
+
+def _with_underscores(option: re.Match[str]) -> str:
+    """`--on-bad` -> `--on_bad`."""
+    return "--" + option[0][2:].replace("-", "_")
 
 
 def _networks(parser: ArgumentParser, arguments: list[str]) -> dict[str, tuple[str, str]]:

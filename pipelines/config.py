@@ -11,7 +11,6 @@ from typing import Any, ClassVar, NamedTuple
 
 from keras_zoo import InputSpec, card, weight_sets
 
-RESIZES = ("area", "exact")
 POLICIES = ("none", "randaugment", "trivial_augment_wide", "autoaugment")
 # The highest value of each strength; zero is none.
 AUGMENT_STRENGTHS = {
@@ -161,8 +160,6 @@ class AugmentConfig:
         crop_aspect: smallest and largest ratio of the crop's width to its height.
         scale_jitter_px: smallest and largest short side to resize to before a square is cut at
             random, VGG's way; replaces the crop by area and aspect.
-        resize: `area` (the mean of what a pixel covers; fast) or `exact` (the filter that
-            evaluation uses, antialiased).
         horizontal_flip: whether every second image, at random, is mirrored.
         policy: `none`, `randaugment`, `trivial_augment_wide` or `autoaugment` (ImageNet's).
         randaugment_layers: ops that RandAugment applies one after another.
@@ -181,7 +178,6 @@ class AugmentConfig:
     crop_area: tuple[float, float] = (0.08, 1.0)
     crop_aspect: tuple[float, float] = (0.75, 1.3333)
     scale_jitter_px: tuple[int, int] | None = None
-    resize: str = "area"
     horizontal_flip: bool = True
     policy: str = "none"
     randaugment_layers: int = 2
@@ -201,9 +197,7 @@ class AugmentConfig:
         _require(0 < low <= high, f"crop_aspect is {self.crop_aspect}; 0 < low <= high")
         low, high = self.scale_jitter_px or (1, 1)
         _require(0 < low <= high, f"scale_jitter_px is {self.scale_jitter_px}; 0 < low <= high")
-        for name, allowed in (("resize", RESIZES), ("policy", POLICIES)):
-            given = getattr(self, name)
-            _require(given in allowed, f"{name} is {given!r}; one of {allowed}")
+        _require(self.policy in POLICIES, f"policy is {self.policy!r}; one of {POLICIES}")
         _require(
             self.randaugment_layers >= 1,
             f"randaugment_layers is {self.randaugment_layers}; at least 1",

@@ -53,6 +53,14 @@ def test_later_arguments_win_over_the_file(tmp_path):
     assert (config.epochs, config.optimizer.base_lr) == (5, 0.7)
 
 
+def test_options_may_be_written_with_dashes_and_values_keep_theirs():
+    given = ["data", "--global-batch-size=8", "--run", "a-b", "--train-split=train[:9%]"]
+    config = parse(TrainConfig, given)
+    assert (config.global_batch_size, str(config.run)) == (8, "a-b")
+    assert str(parse(TrainConfig, ["data", "--run=a-b"]).run) == "a-b"
+    assert config.train_split == "train[:9%]"
+
+
 def test_the_learning_rate_scales_with_the_batch():
     config = parse(TrainConfig, ["data", "--global_batch_size", "512", "--optimizer.base_lr", "1"])
     assert config.peak_lr == 2.0

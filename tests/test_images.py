@@ -10,11 +10,10 @@ from PIL import Image
 from keras_zoo import InputSpec
 from pipelines.config import AugmentConfig
 from pipelines.data.images import (
-    area_resize,
     decode,
     evaluation_image,
-    exact_resize,
     inception_window,
+    resize,
     scale_jitter_window,
     training_image,
 )
@@ -168,14 +167,13 @@ def test_training_on_the_whole_image_without_flip_is_a_resize(scene):
     assert psnr(ours.numpy(), np.asarray(theirs)) > 40
 
 
-@pytest.mark.parametrize("resize", [area_resize, exact_resize])
 @pytest.mark.parametrize("shrink", [0.6, 0.8, 1.0, 1.1, 1.3, 1.6, 2.0])
-def test_a_crop_is_resized_as_pillow_does_with_antialiasing(resize, shrink):
+def test_a_crop_is_resized_as_pillow_does_with_antialiasing(shrink):
     spec = InputSpec(112)
     side = round(112 * shrink)
     scene = photograph(side)
     theirs = Image.fromarray(scene).resize((112, 112), Image.Resampling.BILINEAR)
-    assert psnr(resize(scene, 112, spec).numpy(), np.asarray(theirs)) > 40
+    assert psnr(resize(scene, 112, spec).numpy(), np.asarray(theirs)) > 50
 
 
 def test_a_large_jpeg_shrinks_while_it_decodes():

@@ -18,12 +18,6 @@ RATIOS = (1, 2, 4, 8)
 # Evaluation leaves at least this much shrinking to the filter, which then hides the decoder's.
 FILTERED_SHRINK = 3
 KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
-INTERPOLATE = {
-    "bilinear": tf.raw_ops.ResizeBilinear,
-    "bicubic": tf.raw_ops.ResizeBicubic,
-}
-# Up to here an interpolation that is not antialiased stays near one that is.
-INTERPOLATED_SHRINK = 1.1
 KERNEL_RADIUS = {"bilinear": 1, "bicubic": 2}
 # A decoded window differs from the whole image's in its outermost columns, where the decoder
 # lacks the neighbours that it interpolates colour from.
@@ -146,7 +140,7 @@ def training_image(
     Args:
         encoded: one file's bytes.
         spec: the channels, and how to resize.
-        augment: the ranges of the random crop, how to resize, and whether to mirror.
+        augment: the ranges of the random crop, and whether to mirror.
         seed: int32 or int64 `(2,)`; the same seed gives the same pixels.
         size_px: the side of the square to give; the spec's own unless given.
     """
@@ -164,7 +158,7 @@ def training_image(
         return tf.image.crop_to_bounding_box(image, *tf.unstack(window))
 
     crop = tf.cond(tf.io.is_jpeg(encoded), from_jpeg, from_other)
-    image = RESIZES[augment.resize](crop, size_px, spec)
+    image = resize(crop, size_px, spec)
     if augment.horizontal_flip:
         mirrored = tf.random.stateless_uniform((), flip_seed) < 0.5
         image = tf.cond(mirrored, lambda: tf.reverse(image, axis=[1]), lambda: image)
@@ -269,57 +263,48 @@ def scale_jitter_window(
     return tf.concat([corner, [side, side]], axis=0)
 
 
-def area_resize(image: tf.Tensor, size_px: tf.Tensor | int, spec: InputSpec) -> tf.Tensor:
-    """uint8 `(H, W, C)` -> uint8 `(size_px, size_px, C)`: the mean of what each pixel covers.
-
-    A side that grows has nothing to average; where both do, or hardly shrink, the spec's filter
-    need not widen, and where one grows and the other shrinks it is `exact_resize`.
-    """
-    size = tf.stack([size_px, size_px])
-    shrink = tf.cast(tf.shape(image)[:2] / size, tf.float32)
-    ways = [
-        lambda: to_uint8(tf.raw_ops.ResizeArea(images=image[tf.newaxis], size=size)[0]),
-        lambda: to_uint8(
-            INTERPOLATE[spec.interpolation](
-                images=image[tf.newaxis], size=size, half_pixel_centers=True
-            )[0]
-        ),
-        lambda: exact_resize(image, size_px, spec),
-    ]
-    way = tf.where(
-        tf.reduce_all(shrink <= INTERPOLATED_SHRINK),
-        1,
-        tf.where(tf.reduce_all(shrink >= 1), 0, 2),
-    )
-    return tf.switch_case(way, ways)
-
-
-def exact_resize(image: tf.Tensor, size_px: tf.Tensor | int, spec: InputSpec) -> tf.Tensor:
+def resize(image: tf.Tensor, size_px: tf.Tensor | int, spec: InputSpec) -> tf.Tensor:
     """uint8 `(H, W, C)` -> uint8 `(size_px, size_px, C)` with the spec's own filter."""
     size = tf.stack([size_px, size_px])
     scale = tf.cast(size, tf.float32) / tf.cast(tf.shape(image)[:2], tf.float32)
     return _resample(image, size, scale, tf.zeros(2), spec)
 
 
-RESIZES = {"area": area_resize, "exact": exact_resize}
-
-
 def _resample(
     image: tf.Tensor, size: tf.Tensor, scale: tf.Tensor, translation: tf.Tensor, spec: InputSpec
 ) -> tf.Tensor:
-    """`(H, W, C)` in [0, 255] -> uint8 `(*size, C)`.
+    """`(H, W, C)` in [0, 255] -> uint8 `(*size, C)`, rounded between the axes as Pillow does.
 
     A point p of the image lands at `p * scale + translation`; pixels are unit squares.
     """
+    size, scale, translation = (tf.unstack(pair) for pair in (size, scale, translation))
+    height, width, channels = tf.unstack(tf.shape(image))
+    rows = tf.reshape(image, (height, width * channels))
+    rows = _resample_rows(rows, size[0], scale[0], translation[0], spec)
+    columns = tf.reshape(tf.transpose(rows), (width, channels * size[0]))
+    columns = _resample_rows(columns, size[1], scale[1], translation[1], spec)
+    rows = tf.transpose(tf.reshape(columns, (size[1] * channels, size[0])))
+    return tf.reshape(rows, (*size, channels))
+
+
+def _resample_rows(
+    rows: tf.Tensor, size: tf.Tensor, scale: tf.Tensor, translation: tf.Tensor, spec: InputSpec
+) -> tf.Tensor:
+    """`(R, N)` -> uint8 `(size, N)`.
+
+    Each row is handed over as one pixel of N channels: TensorFlow's kernel takes channels with
+    vector instructions and pixels one at a time, and so is three times as fast.
+    """
+    number, length = tf.unstack(tf.shape(rows))
     resampled = tf.raw_ops.ScaleAndTranslate(
-        images=image[tf.newaxis],
-        size=size,
-        scale=scale,
-        translation=translation,
+        images=tf.reshape(rows, (1, 1, number, length)),
+        size=tf.stack([1, size]),
+        scale=tf.stack([1.0, scale]),
+        translation=tf.stack([0.0, translation]),
         kernel_type=KERNELS[spec.interpolation],
         antialias=spec.antialias,
-    )[0]
-    return to_uint8(resampled)
+    )
+    return to_uint8(tf.reshape(resampled, (size, length)))
 
 
 def to_uint8(pixels: tf.Tensor) -> tf.Tensor:
