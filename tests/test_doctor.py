@@ -125,12 +125,7 @@ def test_a_rate_is_images_by_seconds(monkeypatch):
         ("decode", {}, 375, ["prepare with --short_side_px 320", "--data_service grpc://"]),
         ("decode", {}, 256, ["--data_service grpc://"]),
         ("decode", {"decode_threads": 1}, 256, ["--decode_threads 4", "--data_service grpc://"]),
-        (
-            "resize",
-            {"augment": AugmentConfig(resize="exact")},
-            375,
-            ["--augment.resize area", "--data_service grpc://"],
-        ),
+        ("resize", {"decode_threads": 2}, 375, ["--decode_threads 4", "--data_service grpc://"]),
         (
             "augment",
             {"augment": AugmentConfig(policy="randaugment")},

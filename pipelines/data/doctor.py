@@ -40,9 +40,9 @@ from pipelines.config import InputBenchmarkConfig, TrainConfig
 from pipelines.data.augment import augment_image, mix
 from pipelines.data.images import (
     RATIOS,
-    RESIZES,
     decode,
     inception_window,
+    resize,
     scale_jitter_window,
     training_image,
 )
@@ -241,7 +241,7 @@ def stages(
         return _crop(decode(example["image"], channels=spec.num_channels), config, seed(index))
 
     def resized(_: tf.Tensor, crop: tf.Tensor) -> tf.Tensor:
-        return RESIZES[augment.resize](crop, spec.size_px, spec)
+        return resize(crop, spec.size_px, spec)
 
     def augmented(index: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
         return augment_image(image, augment, seed(index))
@@ -296,7 +296,7 @@ def _crop(image: tf.Tensor, config: TrainConfig, seed: tf.Tensor) -> tf.Tensor:
     crop = tf.image.crop_to_bounding_box(image, *tf.unstack(window))
     fitting = tf.cast(tf.reduce_min(window[2:]) // size_px >= RATIOS[1:], tf.int32)
     ratio = tf.gather(RATIOS, tf.reduce_sum(fitting))
-    return crop[::ratio, ::ratio]
+    return tf.ensure_shape(crop[::ratio, ::ratio], (None, None, config.input.num_channels))
 
 
 def appetite(
@@ -375,7 +375,6 @@ def _settings(config: TrainConfig, short_side_px: int) -> dict[str, list[str]]:
     enough_px = size_px * 10 // 7
     smaller = [f"prepare with --short_side_px {enough_px}"] if short_side_px > enough_px else []
     threads = [f"--decode_threads {cores}"] if (config.decode_threads or cores) < cores else []
-    area = ["--augment.resize area"] if augment.resize != "area" else []
     one_op = (
         ["--augment.policy trivial_augment_wide"]
         if augment.policy in ("randaugment", "autoaugment")
@@ -386,8 +385,8 @@ def _settings(config: TrainConfig, short_side_px: int) -> dict[str, list[str]]:
     fewer_pixels = [f"an --input.size_px below {size_px}"]
     return {
         "read": [*smaller, "a copy of the data set on a faster disk"],
-        "decode": [*threads, *area, *smaller, *elsewhere],
-        "resize": [*threads, *area, *elsewhere],
+        "decode": [*threads, *smaller, *elsewhere],
+        "resize": [*threads, *elsewhere],
         "augment": [*threads, *one_op, *elsewhere],
         "batch": [*unmixed, *fewer_pixels],
         "copy": fewer_pixels,
