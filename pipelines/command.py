@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -24,7 +24,34 @@ from pipelines.errors import BadInput, Failed
 Config = TypeVar("Config")
 
 
-def command(config_class: type, target: str) -> Callable[[list[str] | None], int]:
+class Subcommand(NamedTuple):
+    """One of the things that a module does: `command`'s two arguments, and a line about it."""
+
+    config_class: type
+    target: str
+    meaning: str
+
+
+def subcommands(table: dict[str, Subcommand]) -> Callable[[list[str] | None], int]:
+    """The `main` of a module whose first argument says which of several commands is meant."""
+
+    def main(argv: list[str] | None = None) -> int:
+        name, *arguments = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
+        if name in table:
+            return command(table[name].config_class, table[name].target, name)(arguments)
+        if name in ("-h", "--help"):
+            lines = (f"  {key:10} {row.meaning}" for key, row in table.items())
+            print(f"usage: {_program()} SUBCOMMAND [--help]", *lines, sep="\n")
+            return 0
+        print(f"error: no subcommand {name!r}; one of {', '.join(table)}", file=sys.stderr)
+        return 2
+
+    return main
+
+
+def command(
+    config_class: type, target: str, subcommand: str = ""
+) -> Callable[[list[str] | None], int]:
     """The `main` of a command.
 
     Args:
@@ -32,6 +59,7 @@ def command(config_class: type, target: str) -> Callable[[list[str] | None], int
             the value of its first field.
         target: "module:function" of the work; it takes the config and gives a dataclass, whose
             `str` is what a person reads and whose fields are what `--json` prints.
+        subcommand: what stands before the arguments, for the help to show.
 
     Returns:
         A function from arguments (`sys.argv` when None) to the exit status: 0, 1 when the
@@ -42,7 +70,7 @@ def command(config_class: type, target: str) -> Callable[[list[str] | None], int
         arguments = sys.argv[1:] if argv is None else list(argv)
         as_json = "--json" in arguments
         try:
-            config = parse(config_class, [a for a in arguments if a != "--json"])
+            config = parse(config_class, [a for a in arguments if a != "--json"], subcommand)
             result = _resolve(target)(config)
         except (BadInput, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
@@ -68,7 +96,7 @@ def _resolve(target: str) -> Callable[[Any], Any]:
     return resolved
 
 
-def parse(config_class: type[Config], arguments: list[str]) -> Config:
+def parse(config_class: type[Config], arguments: list[str], subcommand: str = "") -> Config:
     """Fills a config from files and dotted overrides, later ones winning.
 
     Options may be written with dashes inside, `--on-bad` for `--on_bad`. What nobody gave comes
@@ -78,7 +106,7 @@ def parse(config_class: type[Config], arguments: list[str]) -> Config:
         BadInput: an unknown key, a value of the wrong type or out of its range.
         SystemExit: after `--help` or `--print_config`.
     """
-    parser = _parser(config_class)
+    parser = _parser(config_class, subcommand)
     fields = [field.name for field in dataclasses.fields(config_class)]
     if arguments and not arguments[0].startswith("-"):
         arguments = [f"--{fields[0]}", *arguments]
@@ -169,9 +197,14 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _parser(config_class: type) -> ArgumentParser:
+def _program() -> str:
+    """How this process was started, as a person types it."""
     module = sys.modules["__main__"].__spec__
-    prog = f"python -m {module.name.removesuffix('.__main__')}" if module else "python"
+    return f"python -m {module.name.removesuffix('.__main__')}" if module else "python"
+
+
+def _parser(config_class: type, subcommand: str) -> ArgumentParser:
+    prog = f"{_program()} {subcommand}".strip()
     first = dataclasses.fields(config_class)[0]
     short_form = f"{first.name.upper()} " if first.type in (str, Path) else ""
     parser = ArgumentParser(

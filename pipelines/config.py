@@ -410,6 +410,11 @@ class InspectConfig:
 
 
 @dataclass(frozen=True)
+class InputBenchmarkConfig(TrainConfig):
+    """What limits the stream of images of a training run: takes what `pipelines.train` takes."""
+
+
+@dataclass(frozen=True)
 class DataServiceConfig:
     """A tf.data service that prepares training images: a dispatcher and workers.
 

@@ -15,6 +15,7 @@ COMMANDS = (
     "pipelines",
     "pipelines.prepare",
     "pipelines.train",
+    "pipelines.benchmark",
     "pipelines.data_service",
     "pipelines.evaluate",
     "pipelines.export",
@@ -118,6 +119,7 @@ def test_help_needs_no_framework():
     )
     lines = [(module, "--help") for module in COMMANDS]
     lines += [("keras_zoo", "list"), ("keras_zoo", "show", "resnet50")]
+    lines.append(("pipelines.benchmark", "input", "--help"))
     processes = [
         (line, subprocess.Popen([sys.executable, "-c", script, *line], stdout=subprocess.PIPE))
         for line in lines
