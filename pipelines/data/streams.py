@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from keras_zoo import InputSpec
 from pipelines.config import TrainConfig
 from pipelines.data.augment import augment_image, mix
-from pipelines.data.images import evaluation_image, training_image
+from pipelines.data.images import evaluation_image, hush_transposing, training_image
 from pipelines.errors import BadInput
 
 # Files read at a time, a record from each in turn.
@@ -52,6 +52,7 @@ def open_dataset(folder: Path) -> tfds.core.DatasetBuilder:
             f"no prepared data set in {str(folder)!r}; "
             f"python -m pipelines.prepare SOURCE --out {folder} writes one"
         )
+    hush_transposing()
     builder = tfds.builder_from_directory(folder)
     if not {"image", "label"} <= set(builder.info.features):
         raise BadInput(
