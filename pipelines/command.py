@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from jsonargparse import (
@@ -35,7 +35,34 @@ Config = TypeVar("Config")
 RECIPES = Path(__file__).with_name("recipes")
 
 
-def command(config_class: type, target: str) -> Callable[[list[str] | None], int]:
+class Subcommand(NamedTuple):
+    """One of the things that a module does: `command`'s two arguments, and a line about it."""
+
+    config_class: type
+    target: str
+    meaning: str
+
+
+def subcommands(table: dict[str, Subcommand]) -> Callable[[list[str] | None], int]:
+    """The `main` of a module whose first argument says which of several commands is meant."""
+
+    def main(argv: list[str] | None = None) -> int:
+        name, *arguments = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
+        if name in table:
+            return command(table[name].config_class, table[name].target, name)(arguments)
+        if name in ("-h", "--help"):
+            lines = (f"  {key:10} {row.meaning}" for key, row in table.items())
+            print(f"usage: {_program()} SUBCOMMAND [--help]", *lines, sep="\n")
+            return 0
+        print(f"error: no subcommand {name!r}; one of {', '.join(table)}", file=sys.stderr)
+        return 2
+
+    return main
+
+
+def command(
+    config_class: type, target: str, subcommand: str = ""
+) -> Callable[[list[str] | None], int]:
     """The `main` of a command.
 
     Args:
@@ -43,6 +70,7 @@ def command(config_class: type, target: str) -> Callable[[list[str] | None], int
             the value of its first field.
         target: "module:function" of the work; it takes the config and gives a dataclass, whose
             `str` is what a person reads and whose fields are what `--json` prints.
+        subcommand: what stands before the arguments, for the help to show.
 
     Returns:
         A function from arguments (`sys.argv` when None) to the exit status: 0 when the work is
@@ -54,7 +82,7 @@ def command(config_class: type, target: str) -> Callable[[list[str] | None], int
         arguments = sys.argv[1:] if argv is None else list(argv)
         as_json = "--json" in arguments
         try:
-            config = parse(config_class, [a for a in arguments if a != "--json"])
+            config = parse(config_class, [a for a in arguments if a != "--json"], subcommand)
             result = _resolve(target)(config)
         except (BadInput, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
@@ -83,19 +111,21 @@ def _resolve(target: str) -> Callable[[Any], Any]:
     return resolved
 
 
-def parse(config_class: type[Config], arguments: list[str]) -> Config:
+def parse(config_class: type[Config], arguments: list[str], subcommand: str = "") -> Config:
     """Fills a config from files and dotted overrides, later ones winning.
 
-    What nobody gave comes from the network that was chosen (its input spec, the run's folder).
+    Options may be written with dashes inside, `--on-bad` for `--on_bad`. What nobody gave comes
+    from the network that was chosen (its input spec, the run's folder).
 
     Raises:
         BadInput: an unknown key, a value of the wrong type or out of its range.
         SystemExit: after `--help` or `--print_config`.
     """
-    parser = _parser(config_class)
+    parser = _parser(config_class, subcommand)
     fields = [field.name for field in dataclasses.fields(config_class)]
     if arguments and not arguments[0].startswith("-"):
         arguments = [f"--{fields[0]}", *arguments]
+    arguments = [re.sub("^--[^=]+", _with_underscores, argument) for argument in arguments]
     try:
         for prefix, choice in _networks(parser, arguments).items():
             defaults = _defaults(*choice)
@@ -104,6 +134,11 @@ def parse(config_class: type[Config], arguments: list[str]) -> Config:
         return config_class(**{name: values[name] for name in fields})
     except (ArgumentError, ValueError, TypeError) as error:
         raise BadInput(_one_line(parser, str(error))) from error
+
+
+def _with_underscores(option: re.Match[str]) -> str:
+    """`--on-bad` -> `--on_bad`."""
+    return "--" + option[0][2:].replace("-", "_")
 
 
 def _networks(parser: ArgumentParser, arguments: list[str]) -> dict[str, tuple[str, str]]:
@@ -245,9 +280,14 @@ def _over(base: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
 set_loader("yaml", _read_over_recipe, (yaml.YAMLError,))
 
 
-def _parser(config_class: type) -> ArgumentParser:
+def _program() -> str:
+    """How this process was started, as a person types it."""
     module = sys.modules["__main__"].__spec__
-    prog = f"python -m {module.name.removesuffix('.__main__')}" if module else "python"
+    return f"python -m {module.name.removesuffix('.__main__')}" if module else "python"
+
+
+def _parser(config_class: type, subcommand: str) -> ArgumentParser:
+    prog = f"{_program()} {subcommand}".strip()
     first = dataclasses.fields(config_class)[0]
     short_form = f"{first.name.upper()} " if first.type in (str, Path) else ""
     parser = ArgumentParser(

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, NamedTuple
 
 from keras_zoo import InputSpec, card, weight_sets
 
-RESIZES = ("area", "exact")
 POLICIES = ("none", "randaugment", "trivial_augment_wide", "autoaugment")
 OPTIMIZERS = ("sgd", "rmsprop", "lamb")
 SCHEDULES = ("constant", "step", "exponential", "cosine", "polynomial")
@@ -87,7 +86,8 @@ class PrepareConfig:
     Args:
         source: a folder of images, of Tiny ImageNet or of the ILSVRC2012 archives; a `.csv` or
             `.jsonl` manifest; `tfds:NAME`; or `digits` (the scans scikit-learn carries).
-        out: the folder to write; `tfds.builder_from_directory` reads it.
+        out: the folder to write; `tfds.builder_from_directory` reads it. Until it is finished, the
+            disk holds the images twice.
         tests: further test sets by the name of their split, each a source of its own with the
             same classes: `--tests.imagenet_v2 FOLDER`.
         manual_dir: where the archives lie that `tfds:NAME` asks to be fetched by hand.
@@ -103,6 +103,10 @@ class PrepareConfig:
             unless given.
         quality: JPEG quality of what is rewritten, 1 to 100.
         workers: processes that read, decode and write; as many as there are cores unless given.
+        runner: the Apache Beam runner that does the work instead (`DirectRunner`, `FlinkRunner`,
+            ...); its workers see the source and `out` under the same paths as this command. Needs
+            the extra `beam`.
+        beam_options: options of the runner: `--beam_options.flink_master HOST:PORT`.
     """
 
     source: str
@@ -118,6 +122,8 @@ class PrepareConfig:
     short_side_px: int | None = None
     quality: int = 90
     workers: int | None = None
+    runner: str | None = None
+    beam_options: dict[str, bool | int | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _require(
@@ -138,6 +144,14 @@ class PrepareConfig:
         _require(1 <= self.quality <= 100, f"quality is {self.quality}; from 1 to 100")
         _require(
             self.workers is None or self.workers >= 1, f"workers is {self.workers}; at least 1"
+        )
+        _require(
+            self.runner is None or self.workers is None,
+            f"workers is {self.workers}; the runner {self.runner!r} has workers of its own",
+        )
+        _require(
+            self.runner is not None or not self.beam_options,
+            f"beam_options has {', '.join(self.beam_options)} and runner is not given",
         )
         for kind, handling in self.handling.items():
             _require(kind in KINDS, f"handling has {kind!r}; the kinds are {', '.join(KINDS)}")
@@ -167,8 +181,6 @@ class AugmentConfig:
         crop_aspect: smallest and largest ratio of the crop's width to its height.
         scale_jitter_px: smallest and largest short side to resize to before a square is cut at
             random, VGG's way; replaces the crop by area and aspect.
-        resize: `area` (the mean of what a pixel covers; fast) or `exact` (the filter that
-            evaluation uses, antialiased).
         horizontal_flip: whether every second image, at random, is mirrored.
         policy: `none`, `randaugment`, `trivial_augment_wide` or `autoaugment` (ImageNet's).
         randaugment_layers: ops that RandAugment applies one after another.
@@ -189,7 +201,6 @@ class AugmentConfig:
     crop_area: tuple[float, float] = (0.08, 1.0)
     crop_aspect: tuple[float, float] = (0.75, 1.3333)
     scale_jitter_px: tuple[int, int] | None = None
-    resize: str = "area"
     horizontal_flip: bool = True
     policy: str = "none"
     randaugment_layers: int = 2
@@ -210,9 +221,7 @@ class AugmentConfig:
         _require(0 < low <= high, f"crop_aspect is {self.crop_aspect}; 0 < low <= high")
         low, high = self.scale_jitter_px or (1, 1)
         _require(0 < low <= high, f"scale_jitter_px is {self.scale_jitter_px}; 0 < low <= high")
-        for name, allowed in (("resize", RESIZES), ("policy", POLICIES)):
-            given = getattr(self, name)
-            _require(given in allowed, f"{name} is {given!r}; one of {allowed}")
+        _require(self.policy in POLICIES, f"policy is {self.policy!r}; one of {POLICIES}")
         _require(
             self.randaugment_layers >= 1,
             f"randaugment_layers is {self.randaugment_layers}; at least 1",
@@ -619,6 +628,11 @@ class InspectConfig:
 
 
 @dataclass(frozen=True)
+class InputBenchmarkConfig(TrainConfig):
+    """What limits the stream of images of a training run: takes what `pipelines.train` takes."""
+
+
+@dataclass(frozen=True)
 class DataServiceConfig:
     """A tf.data service that prepares training images: a dispatcher and workers.
 
@@ -651,12 +665,15 @@ class EvaluateConfig:
         run: a folder that `pipelines.train` wrote.
         data: a prepared data set with the same classes; the run's own unless given.
         split: what to measure, in TFDS's notation; the run's validation split unless given.
+        real_labels: ImageNet-ReaL's `real.json`, to measure top-1 against as well, in a second
+            pass; for ILSVRC2012's validation images under the names they were published with.
         batch_size: images at a time; the result does not depend on it.
     """
 
     run: Path
     data: Path | None = None
     split: str | None = None
+    real_labels: Path | None = None
     batch_size: int = 64
 
     def __post_init__(self) -> None:

@@ -31,10 +31,14 @@ def encode(image: Image.Image, form: str, options: dict) -> bytes:
 
 
 def read(folder: Path, split: str) -> dict[str, tuple[bytes, str]]:
-    """`{file_name: (bytes, class name)}` of a prepared split."""
+    """`{file_name: (bytes, class name)}` of a prepared split, in the order of its files."""
     builder = tfds.builder_from_directory(folder)
     label = builder.info.features["label"]
-    stream = builder.as_dataset(split, decoders={"image": tfds.decode.SkipDecoding()})
+    stream = builder.as_dataset(
+        split,
+        decoders={"image": tfds.decode.SkipDecoding()},
+        read_config=tfds.ReadConfig(interleave_cycle_length=1),
+    )
     return {
         example["file_name"].decode(): (example["image"], label.int2str(example["label"]))
         for example in stream.as_numpy_iterator()

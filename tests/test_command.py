@@ -15,6 +15,7 @@ COMMANDS = (
     "pipelines",
     "pipelines.prepare",
     "pipelines.train",
+    "pipelines.benchmark",
     "pipelines.data_service",
     "pipelines.evaluate",
     "pipelines.export",
@@ -50,6 +51,14 @@ def test_later_arguments_win_over_the_file(tmp_path):
     file.write_text("epochs: 5\noptimizer: {base_lr: 0.3}\nschedule: {warmup_epochs: 1}\n")
     config = parse(TrainConfig, ["data", "--config", str(file), "--optimizer.base_lr", "0.7"])
     assert (config.epochs, config.optimizer.base_lr) == (5, 0.7)
+
+
+def test_options_may_be_written_with_dashes_and_values_keep_theirs():
+    given = ["data", "--global-batch-size=8", "--run", "a-b", "--train-split=train[:9%]"]
+    config = parse(TrainConfig, given)
+    assert (config.global_batch_size, str(config.run)) == (8, "a-b")
+    assert str(parse(TrainConfig, ["data", "--run=a-b"]).run) == "a-b"
+    assert config.train_split == "train[:9%]"
 
 
 def test_the_learning_rate_scales_with_the_batch():
@@ -110,6 +119,7 @@ def test_help_needs_no_framework():
     )
     lines = [(module, "--help") for module in COMMANDS]
     lines += [("keras_zoo", "list"), ("keras_zoo", "show", "resnet50")]
+    lines.append(("pipelines.benchmark", "input", "--help"))
     processes = [
         (line, subprocess.Popen([sys.executable, "-c", script, *line], stdout=subprocess.PIPE))
         for line in lines

@@ -10,11 +10,11 @@ from PIL import Image
 from keras_zoo import InputSpec
 from pipelines.config import AugmentConfig
 from pipelines.data.images import (
-    area_resize,
+    central_square,
     decode,
     evaluation_image,
-    exact_resize,
     inception_window,
+    resize,
     scale_jitter_window,
     training_image,
 )
@@ -115,12 +115,19 @@ def test_evaluation_sees_what_pillow_resizes_and_crops(scene, size_px, interpola
     assert psnr(ours, theirs) > 40
 
 
+def test_without_a_filter_a_jpeg_gives_the_pixels_that_the_decoded_image_gives():
+    spec = InputSpec(32, antialias=False)
+    encoded = encode(photograph(900), "JPEG", quality=95)
+    whole = central_square(decode(encoded, channels=3), spec)
+    assert psnr(evaluation_image(encoded, spec).numpy(), whole.numpy()) > 50
+
+
 def test_a_sliver_is_seen_without_resizing_all_of_it():
-    """One pixel by 5,000: resized whole, to 256 by 1,280,000 pixels, it would take 4 GB."""
-    sliver = np.tile(np.arange(5000, dtype=np.uint8)[None, :, None], (1, 1, 3))
+    """One pixel by 500,000: resized whole, to 256 by 128,000,000 pixels, it would take 98 GB."""
+    sliver = np.tile(np.arange(500_000).astype(np.uint8)[None, :, None], (1, 1, 3))
     seen = evaluation_image(encode(sliver, "PNG"), InputSpec()).numpy()
     assert np.ptp(seen) <= 1
-    assert abs(int(seen[0, 0, 0]) - 2500 % 256) <= 1
+    assert abs(int(seen[0, 0, 0]) - 250_000 % 256) <= 1
 
 
 def test_cmyk_files_are_decoded_in_grey_and_colour(scene):
@@ -168,14 +175,22 @@ def test_training_on_the_whole_image_without_flip_is_a_resize(scene):
     assert psnr(ours.numpy(), np.asarray(theirs)) > 40
 
 
-@pytest.mark.parametrize("resize", [area_resize, exact_resize])
-@pytest.mark.parametrize("shrink", [0.6, 0.8, 1.0, 1.1, 1.3, 1.6, 2.0])
-def test_a_crop_is_resized_as_pillow_does_with_antialiasing(resize, shrink):
-    spec = InputSpec(112)
-    side = round(112 * shrink)
-    scene = photograph(side)
-    theirs = Image.fromarray(scene).resize((112, 112), Image.Resampling.BILINEAR)
-    assert psnr(resize(scene, 112, spec).numpy(), np.asarray(theirs)) > 40
+def noise(side):
+    """Black and white at random: what overshoots as much as anything can."""
+    return np.uint8(255 * np.random.default_rng(1).integers(0, 2, (side, side, 3)))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("scene", [photograph, noise])
+@pytest.mark.parametrize("shrink", [0.4, 0.6, 1.0, 1.1, 1.6, 2.0, 3.3])
+def test_a_resized_image_is_pillows_within_a_grey_level(interpolation, scene, shrink):
+    method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    image = scene(round(112 * shrink))
+    ours = resize(image, 112, InputSpec(112, interpolation=interpolation)).numpy()
+    theirs = np.asarray(Image.fromarray(image).resize((112, 112), method[interpolation]))
+    difference = np.abs(ours.astype(int) - theirs)
+    assert difference.max() <= 1
+    assert psnr(ours, theirs) > 60
 
 
 def test_a_large_jpeg_shrinks_while_it_decodes():

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -19,7 +20,8 @@ from tensorflow_datasets.core.utils import shard_utils
 from pipelines.atomic import locked, neighbour
 from pipelines.config import PrepareConfig
 from pipelines.data import cleaning
-from pipelines.data.preparation import PIECE_IMAGES, prepare
+from pipelines.data.pieces import PIECE_IMAGES
+from pipelines.data.preparation import prepare
 from pipelines.errors import BadInput
 from tests.photographs import photograph, read
 
@@ -103,6 +105,7 @@ def test_any_tfds_data_set_is_a_source(tmp_path, monkeypatch):
             features = {
                 "image": tfds.features.Image(shape=(8, 8, 3), encoding_format="png"),
                 "label": tfds.features.ClassLabel(names=["black", "white"]),
+                "file_name": tfds.features.Text(),
             }
             return tfds.core.DatasetInfo(
                 builder=self, features=tfds.features.FeaturesDict(features)
@@ -115,11 +118,14 @@ def test_any_tfds_data_set_is_a_source(tmp_path, monkeypatch):
             for index in range(start, stop):
                 image = np.full((8, 8, 3), 255 * (index % 2), np.uint8)
                 image[index % 8, index // 8] = 128
-                yield index, {"image": image, "label": index % 2}
+                name = f"board_{index}.png"
+                yield index, {"image": image, "label": index % 2, "file_name": name}
 
     result = prepare(PrepareConfig("tfds:checkerboards", tmp_path / "out"))
     assert result.images == {"train": 9, "validation": 4}
-    labels = [label for _, label in read(tmp_path / "out", "train").values()]
+    train = read(tmp_path / "out", "train")
+    assert {name.partition("/")[2] for name in train} == {f"board_{i}.png" for i in range(9)}
+    labels = [label for _, label in train.values()]
     assert (labels.count("black"), labels.count("white")) == (5, 4)
 
 
@@ -190,8 +196,31 @@ def test_annotations_of_a_missing_file_are_counted_among_the_bad(tmp_path):
 def test_a_preparation_under_way_is_left_alone(split_folder, tmp_path):
     workspace = neighbour(tmp_path / "out")
     workspace.mkdir()
+    (workspace / "half").touch()
     with locked(workspace), pytest.raises(BadInput, match="in use by another process"):
         prepare(PrepareConfig(str(split_folder), tmp_path / "out"))
+    assert [file.name for file in workspace.iterdir()] == ["half"]
+
+
+def test_without_apache_beam_one_line_says_how_to_get_it(split_folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    monkeypatch.delitem(sys.modules, "pipelines.data.beam", raising=False)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(BadInput, match=r"--runner needs Apache Beam.*pip install -e '\.\[beam\]'"):
+        prepare(PrepareConfig(str(split_folder), tmp_path / "out", runner="DirectRunner"))
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"runner": "DirectRunner", "workers": 2}, "workers is 2; the runner 'DirectRunner' has"),
+        ({"beam_options": {"region": "x"}}, "beam_options has region and runner is not given"),
+    ],
+)
+def test_options_that_contradict_one_another_are_refused(options, told):
+    with pytest.raises(ValueError, match=told):
+        PrepareConfig("digits", Path("out"), **options)
 
 
 def test_a_finished_preparation_is_found_again(split_folder, tmp_path):
@@ -304,7 +333,7 @@ def test_what_is_finished_is_not_done_again(many, tmp_path, monkeypatch):
             raise Killed
         return cleaning.examine(example, config)
 
-    monkeypatch.setattr("pipelines.data.preparation.examine", examine_or_die)
+    monkeypatch.setattr("pipelines.data.pieces.examine", examine_or_die)
     with pytest.raises(Killed):
         prepare(configured(many, tmp_path / "out", workers=1))
     prepare(configured(many, tmp_path / "out", workers=1))

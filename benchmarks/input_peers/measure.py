@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from resource import getpagesize
 
 import numpy as np
 
@@ -30,17 +31,20 @@ def prepared() -> Path:
 
 
 def serve(batches: Iterable, resize: Callable[[np.ndarray], np.ndarray] | None) -> None:
-    """Says when the first batch is there, then the resize's PSNR, then the time of each pass.
+    """Says when the first batch is there, what memory it took and the resize's PSNR, and then the
+    time of each pass.
 
     Args:
         batches: endless, of `BATCH` images.
         resize: uint8 `(H, W, 3)` -> `(SIZE, SIZE, 3)`, as the pipeline resizes a crop; None
             where it is not the crop that is resized.
     """
+    before_mib = resident_mib()
     iterator = iter(batches)
     next(iterator)
+    grown_mib = resident_mib() - before_mib
     say({"batches": 1})
-    say({"psnr_db": psnr_db(resize) if resize else None})
+    say({"psnr_db": psnr_db(resize) if resize else None, "grown_mib": grown_mib})
     for _ in sys.stdin:
         for _ in range(DRAINED_BATCHES):
             next(iterator)
@@ -53,6 +57,11 @@ def serve(batches: Iterable, resize: Callable[[np.ndarray], np.ndarray] | None) 
 def say(answer: dict) -> None:
     """One line of JSON."""
     print(json.dumps(answer), flush=True)
+
+
+def resident_mib() -> float:
+    """Memory of this process that is in RAM."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * getpagesize() / 2**20
 
 
 def psnr_db(resize: Callable[[np.ndarray], np.ndarray]) -> float:

@@ -7,7 +7,7 @@ from measure import BATCH, SIZE, prepared, serve
 from keras_zoo import InputSpec
 from pipelines.command import parse
 from pipelines.config import TrainConfig
-from pipelines.data.images import RESIZES
+from pipelines.data.images import resize
 from pipelines.data.streams import open_dataset, training_stream
 
 config = parse(
@@ -22,5 +22,5 @@ config = parse(
 )
 serve(
     training_stream(open_dataset(config.data), config, first_epoch=0),
-    lambda crop: RESIZES[config.augment.resize](crop, SIZE, InputSpec(SIZE)).numpy(),
+    lambda crop: resize(crop, SIZE, InputSpec(SIZE)).numpy(),
 )

@@ -37,7 +37,7 @@ def process_map(workers: int) -> Iterator[Map]:
     Raises:
         Failed: a worker was killed.
     """
-    with _native_code_silenced():
+    with native_code_silenced():
         if workers == 1:
             yield map
             return
@@ -58,7 +58,7 @@ def process_map(workers: int) -> Iterator[Map]:
 
 
 @contextmanager
-def _native_code_silenced() -> Iterator[None]:
+def native_code_silenced() -> Iterator[None]:
     """Lets only Python write to standard error, here and in the processes started meanwhile.
 
     TensorFlow and libjpeg have a note there for every broken image, and whole pages at the start.

@@ -115,7 +115,9 @@ class TfdsExamples:
             part, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False
         )
         for index, example in enumerate(stream.as_numpy_iterator(), self.start):
-            key = f"{self.split}-{index:08d}"
+            # What the data set calls a file need not be unique.
+            parts = (f"{self.split}-{index:08d}", example.get("file_name", b"").decode())
+            key = "/".join(filter(None, parts))
             yield Example(key, example["image"], int(example["label"]))
 
 

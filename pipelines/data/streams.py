@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from keras_zoo import InputSpec
 from pipelines.config import TrainConfig
 from pipelines.data.augment import augment_image, mix
-from pipelines.data.images import evaluation_image, training_image
+from pipelines.data.images import evaluation_image, hush_transposing, training_image
 from pipelines.errors import BadInput
 
 # Files read at a time, a record from each in turn.
@@ -52,6 +52,7 @@ def open_dataset(folder: Path) -> tfds.core.DatasetBuilder:
             f"no prepared data set in {str(folder)!r}; "
             f"python -m pipelines.prepare SOURCE --out {folder} writes one"
         )
+    hush_transposing()
     builder = tfds.builder_from_directory(folder)
     if not {"image", "label"} <= set(builder.info.features):
         raise BadInput(
@@ -301,6 +302,27 @@ def encoded_images(dataset: tfds.core.DatasetBuilder, split: str) -> tf.data.Dat
     """The encoded bytes of every image of a split, in the order of `evaluation_stream`."""
     files = tf.data.Dataset.from_tensor_slices(_files(dataset, split))
     return files.flat_map(_records).map(lambda _, record: _parsed(dataset, record)[0])
+
+
+def file_names(dataset: tfds.core.DatasetBuilder, split: str) -> list[str]:
+    """What preparation called every image of a split, in the order of `evaluation_stream`.
+
+    Raises:
+        BadInput: the data set does not tell.
+    """
+    if "file_name" not in dataset.info.features:
+        raise BadInput(
+            f"{dataset.data_dir} has the features {sorted(dataset.info.features)}; file_name "
+            "needed, which python -m pipelines.prepare writes"
+        )
+    files = tf.data.Dataset.from_tensor_slices(_files(dataset, split))
+    skipped = {"image": tfds.decode.SkipDecoding()}
+    names = files.flat_map(_records).map(
+        lambda _, record: dataset.info.features.deserialize_example(record, decoders=skipped)[
+            "file_name"
+        ]
+    )
+    return [name.decode() for name in names.as_numpy_iterator()]
 
 
 def available_cores() -> int:

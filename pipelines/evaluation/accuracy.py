@@ -10,6 +10,7 @@ import tensorflow as tf
 from pipelines.config import EvaluateConfig
 from pipelines.data.streams import class_names, evaluation_stream, num_images, open_dataset
 from pipelines.errors import BadInput
+from pipelines.evaluation.real_labels import RealAccuracy, measure_real, real_stream
 from pipelines.training.model import logits_of
 from pipelines.training.run import Run, first_difference
 
@@ -43,12 +44,14 @@ class Evaluation:
     top1: float
     top5: float
     loss: float
+    real: RealAccuracy | None = None
 
     def __str__(self) -> str:
+        real = f"{self.real}\n" if self.real else ""
         return (
             f"{self.run} on {self.split} of {self.data}: top-1 {self.top1:.4f}, "
             f"top-5 {self.top5:.4f}, loss {self.loss:.4f}, n = {self.n:,}\n"
-            f"next: python -m pipelines.export {quote(self.run)} --out saved_models/NAME"
+            f"{real}next: python -m pipelines.export {quote(self.run)} --out saved_models/NAME"
         )
 
 
@@ -107,7 +110,8 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     """Measures the newest checkpoint of a run over every image of a split.
 
     Raises:
-        BadInput: no run, no data, no such split, or data of other classes.
+        BadInput: no run, no data, no such split, data of other classes, or ReaL labels that are
+            none or are for other images.
     """
     run = Run.open(config.run)
     trained = run.config()
@@ -120,8 +124,10 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
             f"{first_difference(class_names(dataset), run.class_names())}; prepare it from the "
             "same class folders"
         )
-    stream = evaluation_stream(dataset, split, trained.input, config.batch_size)
-    accuracy = measure(run.classifier(), stream)
+    seen = (dataset, split, trained.input, config.batch_size)
+    real = None if config.real_labels is None else real_stream(*seen, config.real_labels)
+    classifier = run.classifier()
+    accuracy = measure(classifier, evaluation_stream(*seen))
     return Evaluation(
         run=str(config.run),
         data=str(dataset.data_dir),
@@ -130,4 +136,5 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         top1=accuracy.top1,
         top5=accuracy.top5,
         loss=accuracy.loss,
+        real=None if real is None else measure_real(classifier, real),
     )

@@ -9,6 +9,7 @@ import tensorflow as tf
 from google.protobuf.json_format import MessageToDict
 from tensorflow.core.protobuf import saved_model_pb2
 
+from pipelines.data.images import hush_transposing
 from pipelines.errors import BadInput
 from pipelines.serving.saved_model import latest_version
 
@@ -72,6 +73,7 @@ def load_models(folder: Path) -> dict[str, ServedModel]:
     Raises:
         BadInput: there is none.
     """
+    hush_transposing()
     paths = sorted(path for path in folder.glob("*") if path.is_dir())
     models = {path.name: _load(path, v) for path in paths if (v := latest_version(path))}
     if latest_version(folder):
