@@ -49,18 +49,16 @@ def small_bn(name, *, num_classes, input_shape, include_top, dropout):
     return keras.Model(inputs, blocks.pooled_classifier(x, num_classes, dropout), name=name)
 
 
-def add_small_bn() -> None:
-    """Makes `small_bn` a network of the zoo."""
-    registry.CARDS["small_bn"] = registry.Card(
-        name="small_bn",
-        builder="tests.training_scenario:small_bn",
-        paper=None,
-        input=keras_zoo.card("simple_cnn").input,
-        parameters=1_474,
-        gmacs=0.001,
-        min_size_px=8,
-        num_classes=10,
-    )
+SMALL_BN = registry.Card(
+    name="small_bn",
+    builder="tests.training_scenario:small_bn",
+    paper=None,
+    input=keras_zoo.card("simple_cnn").input,
+    parameters=1_474,
+    gmacs=0.001,
+    min_size_px=8,
+    num_classes=10,
+)
 
 
 def in_parts(dataset, config):
@@ -120,7 +118,7 @@ def main(data: Path, devices: int, out: Path) -> None:
     if devices > 1:
         parts = [tf.config.LogicalDeviceConfiguration()] * devices
         tf.config.set_logical_device_configuration(cpu, parts)
-    add_small_bn()
+    registry.CARDS["small_bn"] = SMALL_BN
     distribution = choose_distribution(digits_config(data, Path("unused")))
     arrays = {
         f"{case}/{name}": array
