@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import dataclasses
 import io
 import json
 import re
@@ -26,6 +27,7 @@ from pipelines.errors import BadInput, Failed
 from pipelines.serving.saved_model import export, latest_version
 from pipelines.serving.server import serve
 from pipelines.training.run import Run
+from pipelines.training.state import State
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +120,10 @@ def test_a_model_that_answers_nan_is_not_published(run, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
     broken = Run.open(folder)
-    model = broken.classifier()
-    model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
-    broken.save_checkpoint(model, [{"epoch": 1.0}] * 4)
+    state = State(broken.config(), 10, None, steps_per_epoch=1)
+    progress = broken.checkpoints.restore(state)
+    state.model.set_weights([np.full_like(weight, np.nan) for weight in state.model.get_weights()])
+    broken.checkpoints.save(state, dataclasses.replace(progress, step=1), kept=1)
     with pytest.raises(Failed, match="does not answer as the trained model does"):
         export(ExportConfig(folder, tmp_path / "model"))
     assert not latest_version(tmp_path / "model")

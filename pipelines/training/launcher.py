@@ -24,44 +24,56 @@ GRACE_S = 30.0
 def launch(config: TrainConfig) -> None:
     """Runs `pipelines.train` in `local_workers` processes, each of which knows of the others.
 
-    What they print is passed on to standard error, behind the worker's number. When one ends
-    badly, so do the others. SIGTERM and SIGINT are passed on to them.
-
     Raises:
-        Failed: a worker's exit status was not 0.
+        Failed: one of them did not end well.
         Stopped: they were asked to stop.
     """
-    with tempfile.TemporaryDirectory() as folder, Interruption() as interruption:
+    with tempfile.TemporaryDirectory() as folder:
         config_file = Path(folder) / "config.yaml"
         config_file.write_text(dump(config))
-        workers = _start(config_file, _free_addresses(config.local_workers))
+        command = [sys.executable, "-m", "pipelines.train", "--config", str(config_file)]
+        run_workers(command, config.local_workers)
+
+
+def run_workers(command: list[str], count: int) -> None:
+    """Runs a command that many times at once, as the workers that TF_CONFIG tells of each other.
+
+    What they write to standard error is passed on, behind the worker's number. When one ends
+    badly, the others are ended. SIGTERM and SIGINT are passed on to them.
+
+    Raises:
+        Failed: an exit status was not 0; the message names all.
+        Stopped: they were asked to stop, and did.
+    """
+    with Interruption() as interruption:
+        workers = _start(command, _free_addresses(count))
         try:
             _wait(workers, interruption)
         finally:
             _end(workers)
-        statuses = [worker.returncode for worker in workers]
-    if any(statuses):
+    if any(worker.returncode for worker in workers):
+        statuses = ", ".join(str(worker.returncode) for worker in workers)
         raise Failed(
-            f"the workers ended with {', '.join(map(str, statuses))}; "
-            "type the same command again, and they go on from the newest checkpoint"
+            f"the workers' exit statuses are {statuses}; type the same command again, and they go "
+            "on from the newest checkpoint"
         )
     if interruption.asked:
-        raise Stopped(f"{config.run} stopped; type the same command again, and it goes on")
+        raise Stopped("the workers stopped; type the same command again, and they go on")
 
 
-def _start(config_file: Path, addresses: list[str]) -> list[subprocess.Popen]:
+def _start(command: list[str], addresses: list[str]) -> list[subprocess.Popen]:
     workers = []
     for index in range(len(addresses)):
         task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
         worker = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.train", "--config", config_file],
+            command,
             env=os.environ | {"TF_CONFIG": json.dumps(task)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             # Signals of the terminal reach the workers through this process alone.
             start_new_session=True,
         )
-        threading.Thread(target=_pass_on, args=(index, worker.stdout), daemon=True).start()
+        threading.Thread(target=_pass_on, args=(index, worker.stderr), daemon=True).start()
         workers.append(worker)
     return workers
 

@@ -1,6 +1,7 @@
 """The loop over steps and epochs: one for a device, several devices and several machines."""
 
 import dataclasses
+import os
 import sys
 import time
 from shlex import quote
@@ -212,10 +213,11 @@ class Loop:
             if self.progress.history:
                 self._run.write_history(self.progress.history)
         except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
             newest = checkpoints.newest()
             told = (
-                f"cannot write a checkpoint ({error}); "
-                f"{str(newest) + ' is the newest' if newest else 'there is none yet'}"
+                f"cannot write a checkpoint ({reason}); "
+                f"{f'{newest} is the newest' if newest else 'there is none yet'}"
             )
             if self._config.on_disk_full == "stop":
                 raise Failed(f"{told}; make room and type the same command again") from error
