@@ -176,7 +176,7 @@ def train_command(data: Path, run: Path, batch: int, prefix: list[str]) -> list[
         *(*prefix, sys.executable, "-m", "pipelines.train", str(data), "--network=resnet18"),
         *(f"--run={run}", "--epochs=2", f"--global_batch_size={batch}"),
         *(f"--train_split=train[:{images}]", "--validation_split=validation[:8]"),
-        *("--optimizer.warmup_epochs=0", "--optimizer.base_lr=0.01"),
+        *("--schedule.warmup_epochs=0", "--optimizer.base_lr=0.01"),
     ]
 
 

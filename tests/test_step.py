@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import keras_zoo
 from keras_zoo import registry
+from pipelines.command import parse
+from pipelines.config import TrainConfig
 from pipelines.errors import BadInput
 from pipelines.training.divergence import first_not_finite
 from pipelines.training.model import at_size, every_layer, example_losses, image_classifier
@@ -21,7 +22,7 @@ from tests.training_scenario import SMALL_BN
 BATCH = 24
 SIMPLE = [
     f"--global_batch_size={BATCH}",
-    "--optimizer.warmup_epochs=0",
+    "--schedule.warmup_epochs=0",
     "--optimizer.momentum=0",
     "--optimizer.nesterov=false",
     "--optimizer.weight_decay=0",
@@ -167,10 +168,10 @@ def test_each_worker_learns_that_one_was_asked_to_stop(tmp_path):
 
 def test_a_model_for_another_size_is_the_network_with_the_same_weights():
     """GoogLeNet's pooling pads by what the size leaves over."""
-    spec = dataclasses.replace(keras_zoo.card("googlenet_bn").input, size_px=64)
-    other = dataclasses.replace(spec, size_px=47)
-    model = image_classifier("googlenet_bn", spec, 5)
-    shared = at_size(model, "googlenet_bn", other, 5)
+    config = parse(TrainConfig, ["data", "--network=googlenet_bn", "--input.size_px=64"])
+    other = dataclasses.replace(config.input, size_px=47)
+    model = image_classifier("googlenet_bn", config.input, 5)
+    shared = at_size(model, config, 47, 5)
     fresh = image_classifier("googlenet_bn", other, 5)
     fresh.set_weights(model.get_weights())
     images = np.random.default_rng(0).integers(0, 256, (2, 47, 47, 3), np.uint8)
@@ -189,7 +190,7 @@ def test_images_grow_while_the_network_trains(numbered, tmp_path):
 
 def test_a_network_with_a_dense_layer_of_fixed_size_does_not_grow(digits, tmp_path):
     config = digits_config(digits, tmp_path / "run", "--augment.first_size_px=16")
-    with pytest.raises(BadInput, match=r"dense layer \(fc1\).*leave out augment\.first_size_px"):
+    with pytest.raises(BadInput, match=r"dense layer \(fc1\).*leave out augment\.size_px and"):
         train(config)
 
 

@@ -174,8 +174,14 @@ def diagnose(config: InputBenchmarkConfig) -> InputReport:
             f"global_batch_size is {batch_size}, more than the {total} images of "
             f"{config.train_split!r}; give a smaller one"
         )
-    augment = dataclasses.replace(config.augment, first_size_px=None)
-    steady = dataclasses.replace(config, augment=augment, epochs=EPOCHS, stop_after_epochs=None)
+    # As in the last epoch, over and over.
+    steady = dataclasses.replace(
+        config,
+        input=dataclasses.replace(config.input, size_px=config.last_size_px),
+        augment=dataclasses.replace(config.augment, size_px=None, first_size_px=None),
+        epochs=EPOCHS,
+        stop_after_epochs=None,
+    )
     devices = _devices()
     with Console(stderr=True).status("measuring the whole stream") as status:
         whole = whole_stream(dataset, steady)
@@ -188,7 +194,7 @@ def diagnose(config: InputBenchmarkConfig) -> InputReport:
         rates["stream"] = whole.images_per_s
         rates["ceiling"] = _stage_rate(Stage(_ready(whole.batch), batch_size))
         status.update(f"measuring {config.network}")
-        rates["model"], step_images = appetite(config, whole.batch, len(devices))
+        rates["model"], step_images = appetite(steady, whole.batch, len(devices))
     return InputReport(
         data=str(config.data),
         network=config.network,
