@@ -5,6 +5,7 @@ environment.json   versions, commit, hardware
 labels.txt         class names, one a line, in the order of the logits
 checkpoints/       the newest and the best (see `pipelines.training.checkpoints`)
 history.csv        a row an epoch
+log.jsonl          the same, and a line for about each second (see `pipelines.training.step_log`)
 tensorboard/
 metrics.json       the result; present when the run is finished
 """
@@ -103,6 +104,10 @@ class Run:
     @property
     def _metrics_file(self) -> Path:
         return self.folder / "metrics.json"
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / "log.jsonl"
 
     def config(self) -> TrainConfig:
         """The config that the run was started with."""
