@@ -4,6 +4,7 @@ import dataclasses
 import os
 import sys
 import time
+from collections.abc import Iterator
 from shlex import quote
 
 import keras
@@ -15,6 +16,7 @@ from pipelines.config import TrainConfig
 from pipelines.data.streams import class_names, evaluation_stream, training_stream
 from pipelines.errors import Failed, Stopped
 from pipelines.evaluation.accuracy import count, counting_step
+from pipelines.training.board import describe
 from pipelines.training.divergence import Diverged, first_not_finite
 from pipelines.training.interruption import Interruption
 from pipelines.training.model import at_size, learning_rate
@@ -41,6 +43,10 @@ class Loop:
         progress: how far it has come.
         distribution: the devices.
         steps_per_epoch: batches in an epoch.
+
+    Attributes:
+        progress: how far it has come by now.
+        models: the state's model for each size of the training images, in pixels.
     """
 
     def __init__(
@@ -60,7 +66,7 @@ class Loop:
         self.progress = progress
         self._distribution = distribution
         self._steps_per_epoch = steps_per_epoch
-        self._models = _models(config, state, len(class_names(dataset)))
+        self.models = _models(config, state, len(class_names(dataset)))
         self._counting_step = counting_step(state.model)
         self._pace = Pace(config.global_batch_size)
         self._log = StepLog(run.log_file, steps_per_epoch)
@@ -87,13 +93,32 @@ class Loop:
                     self._roll_back(diverged)
             callbacks.on_train_end()
 
+    def rehearse(self, steps: int) -> Iterator[tuple[float, float]]:
+        """Trains on the first batches and does nothing else; the progress stays where it is.
+
+        Gives, of each step, how many seconds it took and how many of these it waited for its
+        batch.
+        """
+        step = TrainingStep(self._state, self._config, self.models)
+        batches = iter(self._training_batches())
+        for _ in range(steps):
+            begun_s = time.perf_counter()
+            images, labels = next(batches)
+            input_wait_s = time.perf_counter() - begun_s
+            step(images, labels, stop=False)
+            yield time.perf_counter() - begun_s, input_wait_s
+
     def _callbacks(self, bar: ProgressBar) -> list[keras.callbacks.Callback]:
         if not self._distribution.chief:
             return []
         # What the TensorBoard callback asks of a model.
         self._state.model.optimizer = None
-        folder = self._run.folder / "tensorboard"
-        return [keras.callbacks.TensorBoard(folder, write_graph=False), bar, self._log]
+        board = keras.callbacks.TensorBoard(
+            self._run.board_folder,
+            histogram_freq=int(self._config.weight_histograms),
+            write_graph=False,
+        )
+        return [board, bar, self._log]
 
     def _go_on_logging(self) -> None:
         if self._distribution.chief:
@@ -105,7 +130,7 @@ class Loop:
         schedule = learning_rate(config, self._steps_per_epoch)
         if self.progress.rollbacks:
             self._state.optimizer.learning_rate = schedule
-        step = TrainingStep(self._state, config, self._models)
+        step = TrainingStep(self._state, config, self.models)
         batches = iter(self._training_batches())
         while not self.progress.finished(config):
             callbacks.on_epoch_begin(self.progress.epoch)
@@ -136,6 +161,9 @@ class Loop:
         logs = self._so_far() | self._pace.after(step_s, input_wait_s)
         callbacks.on_train_batch_end(progress.step - 1, logs)
         done = progress.epoch * self._steps_per_epoch + progress.step
+        if done == 1 and self._distribution.chief:
+            seen = self._distribution.strategy.experimental_local_results(images)[0]
+            describe(self._run.board_folder, self._config, self.models[seen.shape[1]], seen)
         if totals.stops or done % self._config.checkpoint_every_steps == 0:
             self._save()
         if totals.stops:
@@ -244,7 +272,7 @@ class Loop:
             strict=True,
         )
         findings = (
-            first_not_finite(self._models[part.shape[1]], self._config, part, of_part)
+            first_not_finite(self.models[part.shape[1]], self._config, part, of_part)
             for part, of_part in parts
         )
         finding = next(filter(None, findings), "every layer is finite on this worker's images")
