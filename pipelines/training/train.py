@@ -64,7 +64,7 @@ def train(config: TrainConfig) -> Training:
         return Training(**Run.open(config.run).metrics())
     distribution = choose_distribution(config)
     dataset = open_dataset(config.data)
-    steps_per_epoch = _steps_per_epoch(config, dataset, distribution)
+    steps_per_epoch = count_steps_per_epoch(config, dataset, distribution)
     try:
         with distribution.strategy.scope():
             return _train(config, distribution, dataset, steps_per_epoch)
@@ -108,7 +108,7 @@ def _held(config: TrainConfig, distribution: Distribution) -> AbstractContextMan
     return atomic.locked(config.run)
 
 
-def _steps_per_epoch(
+def count_steps_per_epoch(
     config: TrainConfig, dataset: tfds.core.DatasetBuilder, distribution: Distribution
 ) -> int:
     """Batches in an epoch.
