@@ -4,7 +4,9 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
-from tensorboard.plugins.hparams import api as hparams
+
+# Not from its `api`, which imports `tf.keras`: that fails where Ray asks for the legacy one.
+from tensorboard.plugins.hparams.summary_v2 import hparams
 
 from pipelines.command import flat
 from pipelines.config import TrainConfig
@@ -26,7 +28,7 @@ def describe(folder: Path, config: TrainConfig, model: keras.Model, images: tf.T
     )
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default(step=0):
-        hparams.hparams({name: _cell(value) for name, value in flat(config).items()})
+        hparams({name: _cell(value) for name, value in flat(config).items()})
         tf.summary.image("first_batch", images, max_outputs=MAX_IMAGES)
         tf.summary.graph(forward.graph)
     writer.close()

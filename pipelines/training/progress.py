@@ -65,11 +65,12 @@ class ProgressBar(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
+            BarColumn(bar_width=8),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}  top-1 {task.fields[top1]:.4f}"),
-            TextColumn("{task.fields[images_per_s]:.1f} images/s"),
-            TextColumn("input wait {task.fields[input_wait_share]:.0%}"),
+            # Short: all of it fits on the 80 columns of a small terminal.
+            TextColumn("loss {task.fields[loss]:.3f} top-1 {task.fields[top1]:.3f}"),
+            TextColumn("{task.fields[images_per_s]:.0f} img/s"),
+            TextColumn("wait {task.fields[input_wait_share]:.0%}"),
             TimeRemainingColumn(),
             console=self._console,
             disable=not self._console.is_terminal,
