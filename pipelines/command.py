@@ -33,6 +33,7 @@ from pipelines.errors import BadInput, Failed, Stopped
 Config = TypeVar("Config")
 
 RECIPES = Path(__file__).with_name("recipes")
+DRY_RUN = {"--dry-run", "--dry_run"}
 
 
 class Subcommand(NamedTuple):
@@ -61,7 +62,7 @@ def subcommands(table: dict[str, Subcommand]) -> Callable[[list[str] | None], in
 
 
 def command(
-    config_class: type, target: str, subcommand: str = ""
+    config_class: type, target: str, subcommand: str = "", dry_run: str | None = None
 ) -> Callable[[list[str] | None], int]:
     """The `main` of a command.
 
@@ -71,6 +72,7 @@ def command(
         target: "module:function" of the work; it takes the config and gives a dataclass, whose
             `str` is what a person reads and whose fields are what `--json` prints.
         subcommand: what stands before the arguments, for the help to show.
+        dry_run: what `--dry-run` calls instead, alike; there is no such option unless given.
 
     Returns:
         A function from arguments (`sys.argv` when None) to the exit status: 0 when the work is
@@ -80,10 +82,12 @@ def command(
 
     def main(argv: list[str] | None = None) -> int:
         arguments = sys.argv[1:] if argv is None else list(argv)
-        as_json = "--json" in arguments
+        flags = {"--json"} | (DRY_RUN if dry_run else set())
+        given = flags.intersection(arguments)
+        work = dry_run if given & DRY_RUN else target
         try:
-            config = parse(config_class, [a for a in arguments if a != "--json"], subcommand)
-            result = _resolve(target)(config)
+            config = parse(config_class, [a for a in arguments if a not in given], subcommand)
+            result = _resolve(work)(config)
         except (BadInput, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
@@ -96,7 +100,7 @@ def command(
         except KeyboardInterrupt:
             print("interrupted; type the same command again", file=sys.stderr)
             return 1
-        print(json.dumps(dataclasses.asdict(result), default=str) if as_json else result)
+        print(json.dumps(dataclasses.asdict(result), default=str) if "--json" in given else result)
         return 0
 
     return main
@@ -201,6 +205,11 @@ def refuse_another(recorded: Path, config: Any, changeable: set[str]) -> None:
             f"differ; {first}: {before.get(first)} there, {now.get(first)} here); "
             "choose another folder, or remove that one"
         )
+
+
+def flat(config: Any) -> dict[str, Any]:
+    """A config's values, of the types that YAML has, by the dotted names of their fields."""
+    return _flat(_plain(dataclasses.asdict(config)))
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -374,7 +374,7 @@ class FineTuningConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run.
+    """One training run. With --dry-run: what it would take in memory and time.
 
     Args:
         network: a name from `python -m keras_zoo list`.
@@ -417,6 +417,7 @@ class TrainConfig:
         seed: of the weights, the order and every augmentation.
         checkpoint_every_steps: steps between checkpoints; there is one after each epoch too.
         kept_checkpoints: newest checkpoints to keep; the one with the best top-1 is kept as well.
+        weight_histograms: whether TensorBoard gets histograms of the weights after each epoch.
         on_nan: what a loss or gradient that is no number does: `stop` ends the run, `rollback`
             goes on from the last checkpoint at a tenth of the learning rate.
         on_disk_full: what a checkpoint that cannot be written does: `stop` ends the run, `go_on`
@@ -456,6 +457,7 @@ class TrainConfig:
     seed: int = 0
     checkpoint_every_steps: int = 1000
     kept_checkpoints: int = 2
+    weight_histograms: bool = False
     on_nan: str = "stop"
     on_disk_full: str = "stop"
     workers: str | None = None

@@ -217,6 +217,11 @@ KILLED = [
 ]
 
 
+def names(run):
+    """Of its checkpoints, those included that are being written."""
+    return sorted(path.name for path in run.glob("checkpoints/*"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("devices", "kills", "tolerance"), [(1, 10, 0), (2, 3, 1e-6)])
 def test_a_run_killed_at_random_ends_with_the_same_weights(
@@ -231,11 +236,16 @@ def test_a_run_killed_at_random_ends_with_the_same_weights(
     trained_s = time.monotonic() - begun_s
     moments = random.Random(0)
     for _ in range(kills):
+        before = names(killed)
         process = start(digits, *KILLED, "--run", killed, devices=devices)
-        # Most of what a process does at first is compiling the step.
-        time.sleep(moments.uniform(0.2, 0.5) * trained_s)
+        while names(killed) == before:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.08) * trained_s)
         process.kill()
         process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        # What each kill came amid shows with `pytest -s`.
+        print(names(killed))
     start(digits, *KILLED, "--run", killed, devices=devices).communicate()
     expected, given = contents(whole), contents(killed)
     for name in expected:

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import sys
 import time
+from collections.abc import Iterator
 from shlex import quote
 
 import keras
@@ -15,13 +16,15 @@ from pipelines.config import TrainConfig
 from pipelines.data.streams import class_names, evaluation_stream, training_stream
 from pipelines.errors import Failed, Stopped
 from pipelines.evaluation.accuracy import count, counting_step
+from pipelines.training.board import describe
 from pipelines.training.divergence import Diverged, first_not_finite
 from pipelines.training.interruption import Interruption
 from pipelines.training.model import at_size, learning_rate
-from pipelines.training.progress import ProgressBar
+from pipelines.training.progress import Pace, ProgressBar, rates
 from pipelines.training.run import Run
 from pipelines.training.state import Progress, State
 from pipelines.training.step import Totals, TrainingStep
+from pipelines.training.step_log import StepLog
 from pipelines.training.strategy import Distribution
 
 # Where a loss diverges again and again, a lower learning rate is not what it lacks.
@@ -40,6 +43,10 @@ class Loop:
         progress: how far it has come.
         distribution: the devices.
         steps_per_epoch: batches in an epoch.
+
+    Attributes:
+        progress: how far it has come by now.
+        models: the state's model for each size of the training images, in pixels.
     """
 
     def __init__(
@@ -59,8 +66,10 @@ class Loop:
         self.progress = progress
         self._distribution = distribution
         self._steps_per_epoch = steps_per_epoch
-        self._models = _models(config, state, len(class_names(dataset)))
+        self.models = _models(config, state, len(class_names(dataset)))
         self._counting_step = counting_step(state.model)
+        self._pace = Pace(config.global_batch_size)
+        self._log = StepLog(run.log_file, steps_per_epoch)
 
     def train(self) -> None:
         """Trains to the run's end.
@@ -71,6 +80,7 @@ class Loop:
         """
         if self._config.on_nan == "rollback" and not self._run.checkpoints.newest():
             self._save()
+        self._go_on_logging()
         with Interruption() as interruption, ProgressBar(self._steps_per_epoch) as bar:
             callbacks = keras.callbacks.CallbackList(
                 self._callbacks(bar), model=self._state.model, epochs=self._config.last_epoch
@@ -83,13 +93,36 @@ class Loop:
                     self._roll_back(diverged)
             callbacks.on_train_end()
 
+    def rehearse(self, steps: int) -> Iterator[tuple[float, float]]:
+        """Trains on the first batches and does nothing else; the progress stays where it is.
+
+        Gives, of each step, how many seconds it took and how many of these it waited for its
+        batch.
+        """
+        step = TrainingStep(self._state, self._config, self.models)
+        batches = iter(self._training_batches())
+        for _ in range(steps):
+            begun_s = time.perf_counter()
+            images, labels = next(batches)
+            input_wait_s = time.perf_counter() - begun_s
+            step(images, labels, stop=False)
+            yield time.perf_counter() - begun_s, input_wait_s
+
     def _callbacks(self, bar: ProgressBar) -> list[keras.callbacks.Callback]:
         if not self._distribution.chief:
             return []
         # What the TensorBoard callback asks of a model.
         self._state.model.optimizer = None
-        folder = self._run.folder / "tensorboard"
-        return [keras.callbacks.TensorBoard(folder, write_graph=False), bar]
+        board = keras.callbacks.TensorBoard(
+            self._run.board_folder,
+            histogram_freq=int(self._config.weight_histograms),
+            write_graph=False,
+        )
+        return [board, bar, self._log]
+
+    def _go_on_logging(self) -> None:
+        if self._distribution.chief:
+            self._log.go_on(self.progress.history, self.progress.step)
 
     def _train_on(self, callbacks: keras.callbacks.CallbackList, stop: Interruption) -> None:
         """Trains with one learning-rate schedule, from wherever the progress stands."""
@@ -97,7 +130,7 @@ class Loop:
         schedule = learning_rate(config, self._steps_per_epoch)
         if self.progress.rollbacks:
             self._state.optimizer.learning_rate = schedule
-        step = TrainingStep(self._state, config, self._models)
+        step = TrainingStep(self._state, config, self.models)
         batches = iter(self._training_batches())
         while not self.progress.finished(config):
             callbacks.on_epoch_begin(self.progress.epoch)
@@ -116,14 +149,21 @@ class Loop:
         callbacks.on_train_batch_begin(progress.step)
         begun_s = time.perf_counter()
         images, labels = next(batches)
+        input_wait_s = time.perf_counter() - begun_s
         totals = step(images, labels, stop=stop.asked)
         self._check(totals, images, labels)
         progress.step += 1
         progress.loss += totals.loss
         progress.correct += totals.correct
-        progress.training_s += time.perf_counter() - begun_s
-        callbacks.on_train_batch_end(progress.step - 1, self._so_far())
+        step_s = time.perf_counter() - begun_s
+        progress.training_s += step_s
+        progress.input_wait_s += input_wait_s
+        logs = self._so_far() | self._pace.after(step_s, input_wait_s)
+        callbacks.on_train_batch_end(progress.step - 1, logs)
         done = progress.epoch * self._steps_per_epoch + progress.step
+        if done == 1 and self._distribution.chief:
+            seen = self._distribution.strategy.experimental_local_results(images)[0]
+            describe(self._run.board_folder, self._config, self.models[seen.shape[1]], seen)
         if totals.stops or done % self._config.checkpoint_every_steps == 0:
             self._save()
         if totals.stops:
@@ -192,13 +232,13 @@ class Loop:
             "val_n": accuracy.n,
             "learning_rate": float(schedule((progress.epoch + 1) * self._steps_per_epoch)),
             "training_s": progress.training_s,
-            "images_per_s": self._steps_per_epoch
-            * self._config.global_batch_size
-            / progress.training_s,
         }
+        images = self._steps_per_epoch * self._config.global_batch_size
+        logs |= rates(images, progress.training_s, progress.input_wait_s)
         epoch = progress.epoch
-        row = {"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()}
-        self.progress = Progress([*progress.history, row], rollbacks=progress.rollbacks)
+        logs = {key: float(value) for key, value in logs.items()}
+        history = [*progress.history, {"epoch": epoch + 1, **logs}]
+        self.progress = Progress(history, rollbacks=progress.rollbacks)
         self._save()
         callbacks.on_epoch_end(epoch, logs)
 
@@ -232,7 +272,7 @@ class Loop:
             strict=True,
         )
         findings = (
-            first_not_finite(self._models[part.shape[1]], self._config, part, of_part)
+            first_not_finite(self.models[part.shape[1]], self._config, part, of_part)
             for part, of_part in parts
         )
         finding = next(filter(None, findings), "every layer is finite on this worker's images")
@@ -252,6 +292,7 @@ class Loop:
             raise Failed(f"{diverged}, after {MAX_ROLLBACKS} rollbacks; {advice}") from diverged
         self.progress = self._run.checkpoints.restore(self._state)
         self.progress.rollbacks = rollbacks
+        self._go_on_logging()
         print(
             f"{diverged}; back to {self._run.checkpoints.newest()} at "
             f"{ROLLBACK_LR_FACTOR**rollbacks:g} times the learning rate",

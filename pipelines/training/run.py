@@ -5,7 +5,8 @@ environment.json   versions, commit, hardware
 labels.txt         class names, one a line, in the order of the logits
 checkpoints/       the newest and the best (see `pipelines.training.checkpoints`)
 history.csv        a row an epoch
-tensorboard/
+log.jsonl          the same, and a line for about each second (see `pipelines.training.step_log`)
+tensorboard/       curves, hyperparameters, the graph, images
 metrics.json       the result; present when the run is finished
 """
 
@@ -27,7 +28,7 @@ from pipelines.training.environment import environment
 from pipelines.training.model import image_classifier
 
 # What may differ when a run goes on: where it is, how far it goes this time, who prepares images,
-# how often it is saved, what it does in trouble, and which machines do it.
+# how often it is saved, what is logged, what it does in trouble, and which machines do it.
 CHANGEABLE = {
     "run",
     "stop_after_epochs",
@@ -36,6 +37,7 @@ CHANGEABLE = {
     "data_service",
     "checkpoint_every_steps",
     "kept_checkpoints",
+    "weight_histograms",
     "on_nan",
     "on_disk_full",
     "workers",
@@ -103,6 +105,14 @@ class Run:
     @property
     def _metrics_file(self) -> Path:
         return self.folder / "metrics.json"
+
+    @property
+    def board_folder(self) -> Path:
+        return self.folder / "tensorboard"
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / "log.jsonl"
 
     def config(self) -> TrainConfig:
         """The config that the run was started with."""

@@ -26,6 +26,7 @@ class Progress:
         loss: sum of the losses of these steps.
         correct: images of these steps whose label came first.
         training_s: seconds that these steps took.
+        input_wait_s: seconds of these in which there was no batch yet.
         rollbacks: how often the run went back to a checkpoint with a lower learning rate.
     """
 
@@ -34,6 +35,7 @@ class Progress:
     loss: float = 0.0
     correct: float = 0.0
     training_s: float = 0.0
+    input_wait_s: float = 0.0
     rollbacks: int = 0
 
     @property

@@ -53,6 +53,19 @@ class Distribution:
 
         return self.strategy.distribute_datasets_from_function(of_worker)
 
+    def same_everywhere(self, numbers: list[int]) -> bool:
+        """Whether all workers give the same numbers; all are to ask."""
+
+        def gathered() -> tf.Tensor:
+            context = tf.distribute.get_replica_context()
+            return context.all_gather(tf.constant([numbers]), axis=0)
+
+        if self.num_workers == 1:
+            return True
+        of_replicas = self.strategy.run(tf.function(gathered))
+        rows = self.strategy.experimental_local_results(of_replicas)[0].numpy()
+        return bool((rows == numbers).all())
+
 
 def choose_distribution(config: TrainConfig) -> Distribution:
     """All machines that the config or TF_CONFIG names; else all devices of this one.

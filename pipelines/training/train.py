@@ -64,17 +64,14 @@ def train(config: TrainConfig) -> Training:
         return Training(**Run.open(config.run).metrics())
     distribution = choose_distribution(config)
     dataset = open_dataset(config.data)
-    steps_per_epoch = _steps_per_epoch(config, dataset, distribution)
+    steps_per_epoch = count_steps_per_epoch(config, dataset, distribution)
     try:
         with distribution.strategy.scope():
             return _train(config, distribution, dataset, steps_per_epoch)
-    except tf.errors.OpError as error:
-        if distribution.num_workers == 1:
-            raise
-        reason = error.message.splitlines()[0]
+    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
         raise Failed(
-            f"another worker is gone ({reason}); start all of them again, and they go on from the "
-            "newest checkpoint"
+            "another worker is gone; start all of them again, and they go on from the newest "
+            "checkpoint"
         ) from error
 
 
@@ -92,6 +89,11 @@ def _train(
     with _held(config, distribution):
         run = Run.start(config, names) if distribution.chief else Run(config.run)
         progress = run.checkpoints.restore(state)
+        if not distribution.same_everywhere([progress.epoch, progress.step]):
+            raise BadInput(
+                f"the workers see different checkpoints in {str(config.run)!r}; "
+                "give --run a folder that is the same for all of them"
+            )
         loop = Loop(config, run, dataset, state, progress, distribution, steps_per_epoch)
         print(_opening(config, distribution, progress), file=sys.stderr)
         loop.train()
@@ -109,7 +111,7 @@ def _held(config: TrainConfig, distribution: Distribution) -> AbstractContextMan
     return atomic.locked(config.run)
 
 
-def _steps_per_epoch(
+def count_steps_per_epoch(
     config: TrainConfig, dataset: tfds.core.DatasetBuilder, distribution: Distribution
 ) -> int:
     """Batches in an epoch.
