@@ -8,7 +8,11 @@ import sys
 from pipelines.command import command
 from pipelines.config import TrainConfig
 
-main = command(TrainConfig, "pipelines.training.train:train", "pipelines.training.dry_run:dry_run")
+main = command(
+    TrainConfig,
+    "pipelines.training.train:train",
+    dry_run="pipelines.training.dry_run:dry_run",
+)
 
 if __name__ == "__main__":
     sys.exit(main())
