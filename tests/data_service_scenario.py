@@ -1,7 +1,8 @@
 """A dispatcher, two workers and a training stream, each a process; run by test_data_service.py.
 
 Prints how the images of two epochs compare with those of the stream without the service (noise in
-each makes every image of every epoch another), and how many came after a worker was killed.
+each makes every image of every epoch another), how many came after a worker was killed, and what
+training with one worker left came to.
 """
 
 import contextlib
@@ -12,7 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
+
 from pipelines.data.streams import open_dataset, training_stream
+from pipelines.training.train import train
 from tests.conftest import numbered_config
 
 
@@ -38,13 +42,15 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def scenario(data):
+def scenario(data, run):
     """What the module's docstring says, as JSON has it."""
     port = str(free_port())
     address = f"grpc://127.0.0.1:{port}"
     local = numbered_config(data, "--global_batch_size", "1", "--augment.erasing_probability=1")
     served = dataclasses.replace(local, data_service=address)
     dataset = open_dataset(data)
+    # As training does.
+    keras.utils.set_random_seed(local.seed)
     join = ("--join", address)
     with (
         service("--port", port, "--workers", "0"),
@@ -64,7 +70,11 @@ def scenario(data):
             if step == 20:
                 doomed.kill()
             after_kill += step > 20
+        trained = train(
+            dataclasses.replace(served, run=run, global_batch_size=32, stop_after_epochs=1)
+        )
     return {
+        "trained_epochs": trained.epochs,
         "different": len(images),
         "of_first_epoch": len(images & first),
         "of_second_epoch": len(images & second),
@@ -73,4 +83,4 @@ def scenario(data):
 
 
 if __name__ == "__main__":
-    print(json.dumps(scenario(Path(sys.argv[1]))))
+    print(json.dumps(scenario(Path(sys.argv[1]), Path(sys.argv[2]))))

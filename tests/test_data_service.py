@@ -7,6 +7,10 @@ import sys
 
 import pytest
 
+from pipelines.data.streams import open_dataset, training_stream
+from pipelines.errors import BadInput
+from tests.conftest import numbered_config
+
 
 def own_network():
     """What a command begins with to have a network of its own; nothing where not permitted.
@@ -23,10 +27,11 @@ def own_network():
 
 
 @pytest.fixture(scope="module")
-def given(numbered):
+def given(numbered, tmp_path_factory):
     """What the scenario's stream gave."""
+    run = tmp_path_factory.mktemp("served")
     done = subprocess.run(
-        [*own_network(), sys.executable, "-m", "tests.data_service_scenario", numbered],
+        [*own_network(), sys.executable, "-m", "tests.data_service_scenario", numbered, run],
         capture_output=True,
         text=True,
         timeout=150,
@@ -47,3 +52,14 @@ def test_two_workers_give_each_image_once_an_epoch_as_the_stream_without_them(gi
 def test_training_goes_on_after_a_worker_was_killed(given):
     """To the last of three epochs of 257 batches of one image."""
     assert given["after_kill"] == 3 * 257 - 21
+
+
+@pytest.mark.slow
+def test_a_run_trains_on_what_the_service_prepares(given):
+    assert given["trained_epochs"] == 1
+
+
+def test_a_service_that_is_not_there_is_named(numbered):
+    config = numbered_config(numbered, "--data_service=grpc://127.0.0.1:1")
+    with pytest.raises(BadInput, match=r"nobody answers at data_service grpc://127\.0\.0\.1:1"):
+        training_stream(open_dataset(numbered), config, first_epoch=0)

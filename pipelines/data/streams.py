@@ -7,6 +7,7 @@ versions of TensorFlow, or two kinds of processor, pixels may differ by one.
 """
 
 import os
+import socket
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ from pipelines.errors import BadInput
 OPEN_FILES = 8
 # What the tf.data service hands to a worker at a time: no more records of one file than this.
 PIECE_RECORDS = 1024
+# A service that runs answers within this time.
+ANSWER_S = 10
 
 
 class Files(NamedTuple):
@@ -181,7 +184,11 @@ def _served_images(
     comes once an epoch; where one epoch follows another, they overlap by what the workers hold.
     A worker that dies takes the pieces it had begun with it; the others go on, and an epoch more
     than are trained on fills the gap.
+
+    Raises:
+        BadInput: there is no service.
     """
+    _require_service(config.data_service)
     share = _share_of(num_images(dataset, config.train_split), worker, num_workers)
     pieces = _pieces(_part(_files(dataset, config.train_split), *share))
     per_epoch = len(pieces.name)
@@ -192,7 +199,7 @@ def _served_images(
         row = order[number % per_epoch]
         records = _records(Files(*(column[row] for column in pieces)))
         # Of one piece, not of several: an image does not wait while an epoch goes by.
-        return records.shuffle(PIECE_RECORDS, record_seed).map(
+        return _shuffle(records, PIECE_RECORDS, record_seed).map(
             lambda index, record: (epoch, index, record)
         )
 
@@ -212,6 +219,17 @@ def _served_images(
     )
 
 
+def _require_service(address: str) -> None:
+    host, _, port = address.removeprefix("grpc://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), ANSWER_S).close()
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"nobody answers at data_service {address} ({error}); "
+            "python -m pipelines.data_service starts one"
+        ) from error
+
+
 def _orders(config: TrainConfig, epoch: tf.Tensor, num_files: int) -> tuple[tf.Tensor, tf.Tensor]:
     """An epoch's order of the files, int32 `(F,)`, and the seed of its records' order, int64."""
     epoch_seed = tf.stack([tf.constant(config.seed, tf.int64), epoch])
@@ -225,15 +243,17 @@ def _shuffled(
 ) -> tf.data.Dataset:
     """`(index, record)` of a worker's share of an epoch: files shuffled, then their records."""
     order, record_seed = _orders(config, epoch, len(files.name))
-    # Of this function's graph alone: the order is not to depend on the process's global seed.
+    records = tf.data.Dataset.from_tensor_slices(
+        _part(Files(*(tf.gather(column, order) for column in files)), *share)
+    ).interleave(_records, cycle_length=OPEN_FILES, num_parallel_calls=tf.data.AUTOTUNE)
+    return _shuffle(records, config.shuffle_buffer, record_seed)
+
+
+def _shuffle(records: tf.data.Dataset, buffer: int, seed: tf.Tensor) -> tf.data.Dataset:
+    """In an order that depends on the seed alone; inside a function of tf.data's."""
+    # Of this function's graph: a global seed of the process would change the order, or be refused.
     tf.random.set_seed(1)
-    return (
-        tf.data.Dataset.from_tensor_slices(
-            _part(Files(*(tf.gather(column, order) for column in files)), *share)
-        )
-        .interleave(_records, cycle_length=OPEN_FILES, num_parallel_calls=tf.data.AUTOTUNE)
-        .shuffle(config.shuffle_buffer, record_seed, reshuffle_each_iteration=False)
-    )
+    return records.shuffle(buffer, seed, reshuffle_each_iteration=False)
 
 
 def _augmented(
