@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from pipelines.errors import BadInput
@@ -40,19 +40,29 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds a folder for this process; the lock goes with the process, however it ends.
+    """Makes a folder if need be and holds it; the lock goes with the process, however it ends.
 
     Raises:
         BadInput: another process holds it.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with ExitStack() as held:
+        while not _hold(folder, held):
+            held.close()
         yield
+
+
+def _hold(folder: Path, held: ExitStack) -> bool:
+    """Locks a folder, unless the process that held it was just removing it; tells which."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        held.callback(os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(descriptor), folder.stat())
+    except FileNotFoundError:
+        return False
     except BlockingIOError as error:
         raise BadInput(f"{str(folder)!r} is in use by another process; wait for it") from error
-    finally:
-        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -129,7 +129,8 @@ def parse(config_class: type[Config], arguments: list[str], subcommand: str = ""
     fields = [field.name for field in dataclasses.fields(config_class)]
     if arguments and not arguments[0].startswith("-"):
         arguments = [f"--{fields[0]}", *arguments]
-    arguments = [re.sub("^--[^=]+", _with_underscores, argument) for argument in arguments]
+    options = list(parser.get_defaults().keys())
+    arguments = [_with_underscores(argument, options) for argument in arguments]
     try:
         for prefix, choice in _networks(parser, arguments).items():
             defaults = _defaults(*choice)
@@ -140,9 +141,14 @@ def parse(config_class: type[Config], arguments: list[str], subcommand: str = ""
         raise BadInput(_one_line(parser, str(error))) from error
 
 
-def _with_underscores(option: re.Match[str]) -> str:
-    """`--on-bad` -> `--on_bad`."""
-    return "--" + option[0][2:].replace("-", "_")
+def _with_underscores(argument: str, options: Collection[str]) -> str:
+    """`--on-bad=a-b` -> `--on_bad=a-b`; a key that a person chose, behind an option, stays."""
+    if not argument.startswith("--"):
+        return argument
+    name = argument[2:].partition("=")[0]
+    written = name.replace("-", "_")
+    option = next((option for option in options if written.startswith(f"{option}.")), written)
+    return f"--{option}{argument[2 + len(option) :]}"
 
 
 def _networks(parser: ArgumentParser, arguments: list[str]) -> dict[str, tuple[str, str]]:

@@ -106,7 +106,8 @@ class PrepareConfig:
         runner: the Apache Beam runner that does the work instead (`DirectRunner`, `FlinkRunner`,
             ...); its workers see the source and `out` under the same paths as this command. Needs
             the extra `beam`.
-        beam_options: options of the runner: `--beam_options.flink_master HOST:PORT`.
+        beam_options: options of the runner: `--beam_options.flink_master HOST:PORT`, and
+            `[A,B]` for one that is given several times.
     """
 
     source: str
@@ -123,7 +124,7 @@ class PrepareConfig:
     quality: int = 90
     workers: int | None = None
     runner: str | None = None
-    beam_options: dict[str, bool | int | str] = field(default_factory=dict)
+    beam_options: dict[str, bool | int | str | list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _require(

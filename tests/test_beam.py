@@ -111,6 +111,32 @@ def test_what_a_runner_finished_before_it_gave_up_is_not_done_again(source, tmp_
     assert len(examined) == IMAGES
 
 
+def test_what_a_runner_that_gave_up_writing_left_is_no_part_of_the_data_set(
+    source, tmp_path, monkeypatch
+):
+    store = tfds.dataset_builders.store_as_tfds_dataset
+
+    def store_and_give_up(*arguments, **options):
+        store(*arguments, **options)
+        raise OSError("runner lost")
+
+    by_runner, by_processes = tmp_path / "runner", tmp_path / "processes"
+    with monkeypatch.context() as patched:
+        patched.setattr(tfds.dataset_builders, "store_as_tfds_dataset", store_and_give_up)
+        for out in (by_runner, by_processes):
+            with pytest.raises(Failed, match="runner lost"):
+                prepare(configured(source, out, runner="DirectRunner"))
+    prepare(configured(source, by_runner, runner="DirectRunner"))
+    prepare(configured(source, by_processes))
+    same(by_processes, by_runner)
+    prepare(configured(source, tmp_path / "uninterrupted"))
+    given, expected = (
+        {file.name: file.read_bytes() for file in out.iterdir()}
+        for out in (by_processes, tmp_path / "uninterrupted")
+    )
+    assert given == expected
+
+
 def test_a_runner_that_there_is_not_is_named_and_nothing_written(source, tmp_path):
     with pytest.raises(BadInput, match=r"runner is 'DirektRunner': .*Valid values are"):
         prepare(configured(source, tmp_path / "beam", runner="DirektRunner"))

@@ -61,6 +61,28 @@ def test_options_may_be_written_with_dashes_and_values_keep_theirs():
     assert config.train_split == "train[:9%]"
 
 
+def test_keys_that_a_person_chose_keep_their_dashes():
+    given = ["digits", "--out", "d", "--runner", "R", "--beam-options.my-key", "x"]
+    assert parse(PrepareConfig, given).beam_options == {"my-key": "x"}
+    with pytest.raises(BadInput, match="tests has 'my-set'; letters, digits and _"):
+        parse(PrepareConfig, ["digits", "--out", "d", "--tests.my-set", "folder"])
+    nested = ["--prepare.source", "digits", "--prepare.out", "d", "--train.run", "r"]
+    flip = ["--export.out", "s", "--train.augment.horizontal-flip", "false"]
+    assert not parse(WorkflowConfig, [*nested, *flip]).train.augment.horizontal_flip
+
+
+@pytest.mark.parametrize(
+    ("given", "understood"),
+    [("[a,b]", ["a", "b"]), ("123", 123), ("true", True), ("HOST:80", "HOST:80")],
+)
+def test_an_option_of_a_runner_is_of_any_type_that_beam_takes(given, understood, tmp_path):
+    arguments = ["digits", "--out", "d", "--runner", "R", "--beam_options.some", given]
+    config = parse(PrepareConfig, arguments)
+    assert config.beam_options == {"some": understood}
+    (tmp_path / "config.yaml").write_text(dump(config))
+    assert load(PrepareConfig, tmp_path / "config.yaml") == config
+
+
 def test_the_learning_rate_scales_with_the_batch():
     config = parse(TrainConfig, ["data", "--global_batch_size", "512", "--optimizer.base_lr", "1"])
     assert config.peak_lr == 2.0

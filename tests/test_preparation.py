@@ -1,14 +1,19 @@
 """Every source, in its exact layout, becomes a data set that any TFDS program reads."""
 
+import contextlib
 import io
+import logging
 import math
 import multiprocessing
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -22,7 +27,9 @@ from pipelines.config import PrepareConfig
 from pipelines.data import cleaning
 from pipelines.data.pieces import PIECE_IMAGES
 from pipelines.data.preparation import prepare
-from pipelines.errors import BadInput
+from pipelines.data.sources import open_source
+from pipelines.data.workers import Processes
+from pipelines.errors import BadInput, Failed
 from tests.photographs import photograph, read
 
 
@@ -129,22 +136,6 @@ def test_any_tfds_data_set_is_a_source(tmp_path, monkeypatch):
     assert (labels.count("black"), labels.count("white")) == (5, 4)
 
 
-def test_a_program_with_only_tfds_reads_the_digits(digits):
-    script = (
-        "import sys, tensorflow_datasets as tfds\n"
-        "builder = tfds.builder_from_directory(sys.argv[1])\n"
-        "both = builder.as_dataset('train+validation')\n"
-        "shapes = {tuple(e['image'].shape) for e in both.as_numpy_iterator()}\n"
-        "splits = builder.info.splits\n"
-        "total = splits['train'].num_examples + splits['validation'].num_examples\n"
-        "print(total, shapes, builder.info.features['label'].names)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, digits], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == f"1797 {{(32, 32, 3)}} {[str(d) for d in range(10)]}"
-
-
 def test_files_that_are_no_images_are_named_and_left_out(split_folder, tmp_path):
     cat = split_folder / "train" / "cat"
     (cat / "notes.txt").write_text("not an image")
@@ -202,13 +193,111 @@ def test_a_preparation_under_way_is_left_alone(split_folder, tmp_path):
     assert [file.name for file in workspace.iterdir()] == ["half"]
 
 
+def test_the_lock_is_on_the_folder_that_is_there(tmp_path, monkeypatch):
+    workspace = tmp_path / "workspace"
+    opened = []
+
+    def open_while_it_is_removed(path, flags):
+        opened.append(path)
+        if len(opened) == 1:
+            workspace.rmdir()
+        descriptor = os_open(path, flags)
+        if len(opened) == 2:
+            workspace.rmdir()
+        return descriptor
+
+    os_open = os.open
+    monkeypatch.setattr("pipelines.atomic.os.open", open_while_it_is_removed)
+    with locked(workspace), pytest.raises(BadInput, match="in use"), locked(workspace):
+        pass
+
+
+def test_what_another_process_finished_meanwhile_is_found(split_folder, tmp_path, monkeypatch):
+    config = PrepareConfig(str(split_folder), tmp_path / "out")
+    finished_by_another = []
+
+    def open_slowly(config):
+        source = open_source(config)
+        monkeypatch.undo()
+        finished_by_another.append(prepare(config))
+        return source
+
+    monkeypatch.setattr("pipelines.data.preparation.open_source", open_slowly)
+    assert [prepare(config)] == finished_by_another
+    assert not neighbour(tmp_path / "out").exists()
+
+
+def let_others_work(monkeypatch, examine, write):
+    """Workers of another kind than processes."""
+    others = contextlib.nullcontext(SimpleNamespace(examine=examine, write=write))
+    monkeypatch.setattr("pipelines.data.preparation.workers_for", lambda *_: others)
+
+
+def test_what_other_workers_left_is_no_part_of_the_data_set(split_folder, tmp_path, monkeypatch):
+    config = PrepareConfig(str(split_folder), tmp_path / "out")
+
+    def give_up(folder, *_):
+        (folder / "train.jsonl").touch()
+        (folder / "half" / "images").mkdir(parents=True)
+        raise Failed("the runner gave up")
+
+    let_others_work(monkeypatch, Processes(map).examine, give_up)
+    with pytest.raises(Failed):
+        prepare(config)
+    monkeypatch.undo()
+    prepare(config)
+    prepare(PrepareConfig(str(split_folder), tmp_path / "uninterrupted"))
+    assert contents(tmp_path / "out") == contents(tmp_path / "uninterrupted")
+
+
+def test_relative_paths_hold_for_workers_in_another_folder(split_folder, tmp_path, monkeypatch):
+    def elsewhere(work):
+        def do(*arguments):
+            with contextlib.chdir("/"):
+                return work(*arguments)
+
+        return do
+
+    monkeypatch.chdir(tmp_path)
+    here = Processes(map)
+    let_others_work(monkeypatch, elsewhere(here.examine), elsewhere(here.write))
+    prepare(PrepareConfig(split_folder.name, Path("out")))
+    monkeypatch.undo()
+    prepare(PrepareConfig(str(split_folder), tmp_path / "absolute"))
+    for split in ("train", "validation"):
+        assert read(tmp_path / "out", split) == read(tmp_path / "absolute", split)
+
+
+def test_a_file_that_another_of_its_size_replaced_is_examined_again(tmp_path, monkeypatch):
+    for index, split in enumerate(("train", "val")):
+        photograph(tmp_path / "data" / split / "cat" / "0.bmp", index)
+    config = PrepareConfig(str(tmp_path / "data"), tmp_path / "out")
+
+    def give_up(*_):
+        raise Failed("killed")
+
+    monkeypatch.setattr("pipelines.data.preparation.clean", give_up)
+    with pytest.raises(Failed):
+        prepare(config)
+    monkeypatch.undo()
+    file = tmp_path / "data" / "train" / "cat" / "0.bmp"
+    before = file.stat()
+    replaced = photograph(file, 2)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert len(replaced) == before.st_size
+    prepare(config)
+    assert read(tmp_path / "out", "train")["train/cat/0.bmp"][0] == replaced
+
+
 def test_without_apache_beam_one_line_says_how_to_get_it(split_folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     monkeypatch.delitem(sys.modules, "pipelines.data.beam", raising=False)
     before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(logging.root.manager, "disable", logging.INFO)
     with pytest.raises(BadInput, match=r"--runner needs Apache Beam.*pip install -e '\.\[beam\]'"):
         prepare(PrepareConfig(str(split_folder), tmp_path / "out", runner="DirectRunner"))
     assert sorted(tmp_path.iterdir()) == before
+    assert logging.root.manager.disable == logging.INFO
 
 
 @pytest.mark.parametrize(
@@ -292,7 +381,7 @@ def uninterrupted(many, tmp_path_factory):
     return out
 
 
-def test_killed_at_five_random_points_the_result_is_the_same_byte_for_byte(
+def test_killed_at_random_points_the_result_is_the_same_byte_for_byte(
     many, uninterrupted, tmp_path
 ):
     config = configured(many, tmp_path / "out", workers=1)
@@ -301,7 +390,8 @@ def test_killed_at_five_random_points_the_result_is_the_same_byte_for_byte(
     context.set_forkserver_preload(["pipelines.data.preparation"])
     # Each piece leaves two files, each of the four splits one shard.
     steps = 2 * math.ceil(2408 / PIECE_IMAGES) + 4
-    draw = random.Random()
+    draw = random.Random(0)
+    kills = 0
     for files in sorted(draw.sample(range(1, steps - 1), 5)):
         process = context.Process(target=prepare, args=(config,))
         process.start()
@@ -310,7 +400,12 @@ def test_killed_at_five_random_points_the_result_is_the_same_byte_for_byte(
         time.sleep(draw.random() * 0.05)
         process.kill()
         process.join()
-        assert not (tmp_path / "out").exists()
+        if (tmp_path / "out").exists():
+            # It was done before the kill.
+            break
+        assert process.exitcode == -signal.SIGKILL
+        kills += 1
+    assert kills
     prepare(config)
     assert contents(tmp_path / "out") == contents(uninterrupted)
     assert not workspace.exists()

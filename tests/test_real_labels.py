@@ -65,12 +65,17 @@ def colours(images, training):
 
 
 def real_json(path, rows):
-    """None, one or two labels for each image; the colour's class is among every second's."""
+    """None, one or two labels for each image.
+
+    Its own is among them, but for every fifth's; the class of its colour for every second's.
+    """
     random = np.random.default_rng(1)
     labels = [random.integers(0, 1000, random.integers(0, 3)).tolist() for _ in range(50_000)]
-    for number, _, colour in rows[::2]:
-        if labels[number - 1]:
-            labels[number - 1][-1] = int(colour)
+    for index, (number, label, colour) in enumerate(rows.tolist()):
+        if labels[number - 1] and index % 5:
+            labels[number - 1][0] = label
+        if labels[number - 1] and not index % 2:
+            labels[number - 1].append(colour)
     path.write_text(json.dumps(labels))
     return labels
 
@@ -133,6 +138,14 @@ def test_a_file_of_something_else_is_refused(ilsvrc2012, text, told, tmp_path):
     (tmp_path / "real.json").write_text(text)
     with pytest.raises(BadInput, match=told):
         real_stream(open_dataset(ilsvrc2012[0]), "validation", SPEC, 16, tmp_path / "real.json")
+
+
+def test_classes_in_another_order_are_refused(ilsvrc2012, tmp_path):
+    folder, rows = ilsvrc2012
+    next_class = np.stack([rows[:, 0], (rows[:, 1] + 1) % 1000, rows[:, 2]], axis=1)
+    real_json(tmp_path / "real.json", next_class)
+    with pytest.raises(BadInput, match=r"\d of \d\d images .* not in the order of the sorted syn"):
+        real_stream(open_dataset(folder), "validation", SPEC, 16, tmp_path / "real.json")
 
 
 def test_other_images_and_other_classes_are_refused(ilsvrc2012, numbered, tmp_path):

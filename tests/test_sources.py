@@ -3,11 +3,15 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
 import pytest
 from scipy.io import savemat
+from sklearn.datasets import load_digits
+from tensorflow_datasets.core.utils import shard_utils
 
 from pipelines.config import PrepareConfig
 from pipelines.data.preparation import prepare
@@ -25,14 +29,32 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, io.BytesIO(content))
 
 
-def meta_mat() -> bytes:
-    """`meta.mat` of three synsets and one inner node, numbered in another order than sorted."""
+def meta_mat(synsets: list[tuple[int, str, str]]) -> bytes:
+    """`meta.mat` of numbered synsets with their words, and one inner node."""
     kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O")]
-    rows = [(3, WNIDS[0], WORDS[0], 0), (1, WNIDS[1], WORDS[1], 0), (2, WNIDS[2], WORDS[2], 0)]
-    synsets = np.array([*rows, (4, "n00001740", "entity", 3)], dtype=kinds)
+    rows = [(*synset, 0) for synset in synsets]
+    synsets = np.array([*rows, (len(rows) + 1, "n00001740", "entity", 3)], dtype=kinds)
     file = io.BytesIO()
     savemat(file, {"synsets": synsets.reshape(-1, 1)})
     return file.getvalue()
+
+
+def write_devkit(root, synsets: list[tuple[int, str, str]], truth: list[int]) -> None:
+    with tarfile.open(root / "ILSVRC2012_devkit_t12.tar.gz", "w:gz") as devkit:
+        add(devkit, "ILSVRC2012_devkit_t12/data/meta.mat", meta_mat(synsets))
+        name = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"
+        add(devkit, name, "".join(f"{number}\n" for number in truth).encode())
+
+
+def write_train_archive(root, classes: dict[str, dict[str, bytes]]) -> None:
+    """`ILSVRC2012_img_train.tar` of `{synset: {file name: bytes}}`."""
+    with tarfile.open(root / "ILSVRC2012_img_train.tar", "w") as outer:
+        for wnid, images in classes.items():
+            inner_file = io.BytesIO()
+            with tarfile.open(fileobj=inner_file, mode="w") as inner:
+                for name, encoded in images.items():
+                    add(inner, name, encoded)
+            add(outer, f"{wnid}.tar", inner_file.getvalue())
 
 
 @pytest.fixture
@@ -40,17 +62,19 @@ def ilsvrc(tmp_path):
     """The archives in miniature, and the bytes of every image by its key."""
     root = tmp_path / "ilsvrc"
     root.mkdir()
-    images = {}
-    with tarfile.open(root / "ILSVRC2012_img_train.tar", "w") as outer:
-        for number, wnid in reversed(list(enumerate(WNIDS))):
-            inner_file = io.BytesIO()
-            with tarfile.open(fileobj=inner_file, mode="w") as inner:
-                for index in range(3):
-                    key = f"{wnid}_{index}.JPEG"
-                    encoded = photograph(tmp_path / "one.JPEG", 10 * number + index)
-                    images[f"train/{wnid}/{key}"] = (encoded, wnid)
-                    add(inner, key, encoded)
-            add(outer, f"{wnid}.tar", inner_file.getvalue())
+    classes = {
+        wnid: {
+            f"{wnid}_{index}.JPEG": photograph(tmp_path / "one.JPEG", 10 * number + index)
+            for index in range(3)
+        }
+        for number, wnid in reversed(list(enumerate(WNIDS)))
+    }
+    write_train_archive(root, classes)
+    images = {
+        f"train/{wnid}/{name}": (encoded, wnid)
+        for wnid, files in classes.items()
+        for name, encoded in files.items()
+    }
     with tarfile.open(root / "ILSVRC2012_img_val.tar", "w") as archive:
         for number, wnid in enumerate((WNIDS[2], WNIDS[0]), 1):
             key = f"ILSVRC2012_val_{number:08d}.JPEG"
@@ -67,15 +91,114 @@ def prepared(root, out):
 
 def test_the_ilsvrc2012_archives_are_read_with_the_devkit(ilsvrc, tmp_path):
     root, images = ilsvrc
-    with tarfile.open(root / "ILSVRC2012_devkit_t12.tar.gz", "w:gz") as devkit:
-        add(devkit, "ILSVRC2012_devkit_t12/data/meta.mat", meta_mat())
-        truth = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"
-        add(devkit, truth, b"2\n3\n")
+    # Numbered in another order than sorted.
+    write_devkit(root, list(zip((3, 1, 2), WNIDS, WORDS, strict=True)), truth=[2, 3])
     words = dict(zip(WNIDS, WORDS, strict=True))
     expected = {key: (encoded, words[wnid]) for key, (encoded, wnid) in images.items()}
     assert prepared(root, tmp_path / "out") == expected
     source = open_source(PrepareConfig(str(root), tmp_path / "out"))
     assert source.class_ids == sorted(WNIDS)
+
+
+@pytest.fixture
+def thousand_synsets(ilsvrc, tmp_path):
+    """As many synsets as the real archives have, an image each; gives the number of every image."""
+    root, _ = ilsvrc
+    wnids = [f"n{10_000_000 + 7 * number}" for number in range(1000)]
+    order = np.random.default_rng(0).permutation(1000).tolist()
+    synsets = [(id_, wnids[number], f"words {number}") for id_, number in enumerate(order, 1)]
+    write_devkit(root, synsets, truth=[1, 1000])
+    one = tmp_path / "one.JPEG"
+    write_train_archive(
+        root, {wnids[number]: {"0.JPEG": photograph(one, 1000 + number)} for number in order}
+    )
+    labels = {f"train/{wnid}/0.JPEG": number for number, wnid in enumerate(wnids)}
+    for index, number in ((1, order[0]), (2, order[-1])):
+        labels[f"val/ILSVRC2012_val_{index:08d}.JPEG"] = number
+    return root, labels
+
+
+def test_the_synsets_of_ilsvrc2012_are_a_thousand_classes_in_sorted_order(thousand_synsets):
+    root, labels = thousand_synsets
+    source = open_source(PrepareConfig(str(root), root / "out"))
+    assert source.class_names == [f"words {number}" for number in range(1000)]
+    assert source.class_ids == sorted(source.class_ids)
+    blobs = [blob for split in source.splits.values() for blob in split.blobs]
+    assert {blob.key: blob.label for blob in blobs} == labels
+
+
+# Run where nothing of ours can be imported: the labels, sizes and shards of data sets.
+READER = """
+import json, sys
+sys.modules |= dict.fromkeys(("pipelines", "keras_zoo", "tuning"))
+import tensorflow_datasets as tfds
+
+def read(name):
+    builder = tfds.builder_from_directory(name)
+    splits = builder.info.splits
+    examples = list(builder.as_dataset("+".join(splits)).as_numpy_iterator())
+    return {
+        "labels": {e["file_name"].decode(): int(e["label"]) for e in examples},
+        "shapes": sorted({e["image"].shape for e in examples}),
+        "classes": builder.info.features["label"].names,
+        "shards": {name: split.num_shards for name, split in splits.items()},
+    }
+
+print(json.dumps({name: read(name) for name in sys.argv[1:]}))
+"""
+
+
+def test_a_program_with_only_tfds_reads_what_comes_of_every_source(
+    thousand_synsets, digits, tmp_path, monkeypatch
+):
+    root, labels = thousand_synsets
+    rows = manifest_rows(tmp_path)
+    lines = ["path,label,split", *(",".join(row.values()) for row in rows)]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    for index in range(60):
+        photograph(tmp_path / "folder" / "abc"[index % 3] / f"{index}.png", index)
+    out = tmp_path / "out"
+    prepare(PrepareConfig(str(root), out / "ilsvrc2012"))
+    prepare(PrepareConfig(str(tmp_path / "list.csv"), out / "manifest"))
+    three = shard_utils.ShardConfig(num_shards=3)
+    monkeypatch.setattr("pipelines.data.shards.ShardConfig", lambda: three)
+    prepare(PrepareConfig(str(tmp_path / "folder"), out / "folder", holdout_fraction=0.3))
+    (out / "digits").symlink_to(digits)
+    names = ("ilsvrc2012", "manifest", "folder", "digits")
+    done = subprocess.run(
+        [sys.executable, "-c", READER, *names],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=out,
+    )
+    one = {"train": 1, "validation": 1}
+    assert json.loads(done.stdout) == {
+        "ilsvrc2012": {
+            "labels": labels,
+            "shapes": [[10, 12, 3]],
+            "classes": [f"words {number}" for number in range(1000)],
+            "shards": one,
+        },
+        "manifest": {
+            "labels": {row["path"]: ("cat", "dog").index(row["label"]) for row in rows},
+            "shapes": [[10, 12, 3]],
+            "classes": ["cat", "dog"],
+            "shards": one | {"extra": 1},
+        },
+        "folder": {
+            "labels": {f"{'abc'[index % 3]}/{index}.png": index % 3 for index in range(60)},
+            "shapes": [[10, 12, 3]],
+            "classes": ["a", "b", "c"],
+            "shards": {"train": 3, "validation": 3},
+        },
+        "digits": {
+            "labels": {f"{i:04d}.png": int(y) for i, y in enumerate(load_digits().target)},
+            "shapes": [[32, 32, 3]],
+            "classes": [str(digit) for digit in range(10)],
+            "shards": one,
+        },
+    }
 
 
 def test_the_ilsvrc2012_archives_are_read_with_a_list_of_labels(ilsvrc, tmp_path):

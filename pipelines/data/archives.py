@@ -21,10 +21,14 @@ ANNOTATIONS = "val_annotations.txt"
 
 
 class Member(NamedTuple):
-    """An image in a file: its key, where its bytes lie, and what its class is called."""
+    """An image in a file: its key, where its bytes lie, and what its class is called.
+
+    `mtime_ns` is when the file was last changed.
+    """
 
     key: str
     path: str
+    mtime_ns: int
     offset: int
     size: int
     class_id: str
@@ -55,6 +59,7 @@ def ilsvrc2012(root: Path) -> tuple[dict[str, list[Member]], dict[str, str]]:
 
 
 def _train(archive: Path) -> Iterator[Member]:
+    mtime_ns = archive.stat().st_mtime_ns
     with tarfile.open(archive, "r:") as outer:
         for class_tar in sorted(_files(outer), key=lambda member: member.name):
             wnid = Path(class_tar.name).stem
@@ -62,7 +67,7 @@ def _train(archive: Path) -> Iterator[Member]:
                 for image in sorted(_files(inner), key=lambda member: member.name):
                     offset = class_tar.offset_data + image.offset_data
                     key = f"train/{wnid}/{Path(image.name).name}"
-                    yield Member(key, str(archive), offset, image.size, wnid)
+                    yield Member(key, str(archive), mtime_ns, offset, image.size, wnid)
 
 
 def _validation(root: Path) -> Iterator[Member]:
@@ -76,8 +81,10 @@ def _validation(root: Path) -> Iterator[Member]:
             f"{len(missing)} images of {str(archive)!r} have no label, {missing[0]} first; "
             f"name each in {ANNOTATIONS}"
         )
+    mtime_ns = archive.stat().st_mtime_ns
     for name, image in zip(names, listing, strict=True):
-        yield Member(f"val/{name}", str(archive), image.offset_data, image.size, labels[name])
+        place = (str(archive), mtime_ns, image.offset_data, image.size)
+        yield Member(f"val/{name}", *place, labels[name])
 
 
 def _labels(root: Path, names: list[str]) -> dict[str, str]:

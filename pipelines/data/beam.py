@@ -2,9 +2,9 @@
 
 Its workers have this package installed, and see the source and the output under the paths that
 the command was given: on one machine, or on a file system they share. The images stay there; the
-runner is handed names of files, a few hundred bytes for 256 images. What was examined travels
-through the workspace too, and is compared by the process that started all: it holds about a
-kilobyte for each image meanwhile.
+runner is handed the name of a file for 256 images. What was examined travels through the workspace
+too, and is compared by the process that started all: it holds about half a kilobyte of facts for
+each image meanwhile.
 
 The examination, the decisions and the reports are those of the local preparation. So are the
 records, and their order in a split. TFDS's Beam writer cuts shards by hash rather than by count,
@@ -15,6 +15,7 @@ import dataclasses
 import io
 import json
 import pickle
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -79,12 +80,15 @@ class BeamWorkers:
         class_names: list[str],
         description: str,
     ) -> Path:
+        # TFDS would find what a runner that gave up left here.
+        shutil.rmtree(folder)
+        folder.mkdir()
         # TFDS reports on standard output, which is this command's result.
         with self._naming_what_it_raises(), redirect_stdout(io.StringIO()):
             builder = tfds.dataset_builders.store_as_tfds_dataset(
                 name=NAME,
                 version="1.0.0",
-                data_dir=tempfile.mkdtemp(dir=folder),
+                data_dir=folder,
                 features=features(class_names),
                 split_datasets={
                     split: _records(folder / f"{split}.jsonl", images)

@@ -47,9 +47,9 @@ from pipelines.data.images import (
     training_image,
 )
 from pipelines.data.inspection import measure
+from pipelines.data.parallel import available_cores
 from pipelines.data.streams import (
     OPEN_FILES,
-    available_cores,
     class_names,
     num_images,
     open_dataset,

@@ -28,6 +28,11 @@ class Step(NamedTuple):
     bad: int = 0
 
 
+def available_cores() -> int:
+    """The processor's cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 @contextmanager
 def process_map(workers: int) -> Iterator[Map]:
     """Gives a `map` that runs in this many processes and yields results in order.

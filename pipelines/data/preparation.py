@@ -108,23 +108,22 @@ def prepare(config: PrepareConfig) -> Preparation:
             something else, something to be dropped when `on_bad` is `fail`, or no such runner.
         Failed: a worker process was killed, or the runner gave up.
     """
-    workspace = atomic.neighbour(config.out)
-    finished = _finished(config)
-    if finished:
+    # Absolute: workers may run in another folder.
+    workspace = atomic.neighbour(config.out.absolute())
+    if finished := _finished(config):
         shutil.rmtree(workspace, ignore_errors=True)
         return finished
     tfds.disable_progress_bar()
     source = open_source(config)
     pieces = cut(source, workspace, config)
-    with workers_for(config, pieces) as workers:
-        workspace.mkdir(parents=True, exist_ok=True)
-        with atomic.locked(workspace):
-            try:
-                result = _prepare(config, source, pieces, workers)
-            except BadInput:
-                shutil.rmtree(workspace)
-                raise
-            shutil.rmtree(workspace)
+    with workers_for(config, pieces) as workers, atomic.locked(workspace):
+        try:
+            # Another process may have finished it since.
+            result = _finished(config) or _prepare(config, source, pieces, workers)
+        except BadInput:
+            shutil.rmtree(workspace, ignore_errors=True)
+            raise
+        shutil.rmtree(workspace, ignore_errors=True)
     return result
 
 
@@ -139,7 +138,8 @@ def _prepare(
     divided = divide(cleaned.kept, config)
     _require_images(divided, cleaned, config)
 
-    folder = pieces[0].workspace / digest(_settings(config), *(piece.stem for piece in pieces))
+    stems = (piece.stem for piece in pieces)
+    folder = pieces[0].workspace / digest(type(workers), _settings(config), *stems)
     folder.mkdir(exist_ok=True)
     description = f"Prepared from {config.source}."
     dataset = workers.write(folder, divided, source.class_names, description)

@@ -62,10 +62,14 @@ class Source:
 
 
 class Blob(NamedTuple):
-    """Where the bytes of an image lie: a whole file, or a stretch of an archive."""
+    """Where the bytes of an image lie: a whole file, or a stretch of an archive.
+
+    The time of its last change, in ns, tells a file from another that took its place.
+    """
 
     key: str
     path: str
+    mtime_ns: int
     offset: int
     size: int
     label: int
@@ -84,7 +88,7 @@ class Blobs:
         return Blobs(self.blobs[part])
 
     def __iter__(self) -> Iterator[Example]:
-        for key, path, offset, size, label in self.blobs:
+        for key, path, _, offset, size, label in self.blobs:
             if not size:
                 yield Example(key, b"", label)
                 continue
@@ -321,8 +325,10 @@ def _from_files(root: Path, files: dict[str, list[tuple[Path, str]]]) -> Source:
     def member(path: Path, name: str) -> Member:
         relative = path.relative_to(root) if path.is_relative_to(root) else path
         key = os.fsencode(relative).decode("utf-8", "replace")
-        size = path.stat().st_size if path.is_file() else 0
-        return Member(key, str(path), 0, size, name)
+        if not path.is_file():
+            return Member(key, str(path), 0, 0, 0, name)
+        status = path.stat()
+        return Member(key, str(path), status.st_mtime_ns, 0, status.st_size, name)
 
     members = {split: [member(*row) for row in listing] for split, listing in files.items()}
     return _from_members(root, members, _words(root))
@@ -375,10 +381,16 @@ def _from_members(root: Path, members: dict[str, list[Member]], words: dict[str,
         names,
         classes,
         {
-            split: Blobs(tuple(Blob(*m[:-1], labels[m.class_id]) for m in listing))
+            split: Blobs(tuple(_blob(member, labels[member.class_id]) for member in listing))
             for split, listing in members.items()
         },
     )
+
+
+def _blob(member: Member, label: int) -> Blob:
+    """Where a member lies, for processes that may run in another folder."""
+    key, path, *place, _ = member
+    return Blob(key, str(Path(path).absolute()), *place, label)
 
 
 def _by_number_or_name(class_id: str) -> tuple[int, str]:

@@ -18,6 +18,7 @@ from keras_zoo import InputSpec
 from pipelines.config import TrainConfig
 from pipelines.data.augment import augment_image, mix
 from pipelines.data.images import evaluation_image, hush_transposing, training_image
+from pipelines.data.parallel import available_cores
 from pipelines.errors import BadInput
 
 # Files read at a time, a record from each in turn.
@@ -324,8 +325,8 @@ def encoded_images(dataset: tfds.core.DatasetBuilder, split: str) -> tf.data.Dat
     return files.flat_map(_records).map(lambda _, record: _parsed(dataset, record)[0])
 
 
-def file_names(dataset: tfds.core.DatasetBuilder, split: str) -> list[str]:
-    """What preparation called every image of a split, in the order of `evaluation_stream`.
+def names_and_labels(dataset: tfds.core.DatasetBuilder, split: str) -> tuple[list[str], list[int]]:
+    """What preparation called every image of a split, and its class, as `evaluation_stream` goes.
 
     Raises:
         BadInput: the data set does not tell.
@@ -337,17 +338,12 @@ def file_names(dataset: tfds.core.DatasetBuilder, split: str) -> list[str]:
         )
     files = tf.data.Dataset.from_tensor_slices(_files(dataset, split))
     skipped = {"image": tfds.decode.SkipDecoding()}
-    names = files.flat_map(_records).map(
-        lambda _, record: dataset.info.features.deserialize_example(record, decoders=skipped)[
-            "file_name"
-        ]
+    examples = files.flat_map(_records).map(
+        lambda _, record: dataset.info.features.deserialize_example(record, decoders=skipped)
     )
-    return [name.decode() for name in names.as_numpy_iterator()]
-
-
-def available_cores() -> int:
-    """The processor's cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    named = examples.map(lambda example: (example["file_name"], example["label"]))
+    rows = list(named.as_numpy_iterator())
+    return [name.decode() for name, _ in rows], [int(label) for _, label in rows]
 
 
 def _threads(config: TrainConfig) -> int:

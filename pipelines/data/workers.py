@@ -3,7 +3,6 @@
 import importlib
 import logging
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from rich.text import Text
 
 from pipelines.config import PrepareConfig
 from pipelines.data.cleaning import Facts
-from pipelines.data.parallel import Map, Step, process_map
+from pipelines.data.parallel import Map, Step, available_cores, process_map
 from pipelines.data.pieces import Piece, examine_piece
 from pipelines.data.shards import Shard, shards, write_metadata, write_shard
 from pipelines.errors import BadInput
@@ -50,7 +49,8 @@ class Workers(Protocol):
         """Writes the images of each split as a TFDS data set.
 
         Args:
-            folder: an empty one, or what an earlier call with the same arguments left of it.
+            folder: an empty one, or what an earlier call with the same arguments left of it;
+                workers of another class have another.
 
         Returns:
             The data set: `folder` or a folder in it, and nothing else in there.
@@ -70,14 +70,15 @@ def workers_for(config: PrepareConfig, pieces: list[Piece]) -> Iterator[Workers]
             yield workers
         return
     most = math.ceil(sum(map(len, pieces)) / IMAGES_A_WORKER)
-    with process_map(min(config.workers or os.cpu_count(), most)) as parallel:
+    with process_map(min(config.workers or available_cores(), most)) as parallel:
         yield Processes(parallel)
 
 
 def _beam() -> Any:
     """The module that imports Apache Beam, which is an extra."""
     # It remarks on Google's clients, which nobody asked for.
-    logging.disable(logging.WARNING)
+    disabled = logging.root.manager.disable
+    logging.disable(max(disabled, logging.WARNING))
     try:
         return importlib.import_module("pipelines.data.beam")
     except ModuleNotFoundError as error:
@@ -86,7 +87,7 @@ def _beam() -> Any:
             "of its own: it takes an older protobuf"
         ) from error
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(disabled)
 
 
 @dataclass(frozen=True)

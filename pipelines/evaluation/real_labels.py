@@ -17,7 +17,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from keras_zoo import InputSpec
-from pipelines.data.streams import class_names, evaluation_stream, file_names
+from pipelines.data.streams import class_names, evaluation_stream, names_and_labels
 from pipelines.errors import BadInput
 from pipelines.training.model import logits_of
 
@@ -76,8 +76,9 @@ def real_stream(
         file: `real.json`.
 
     Raises:
-        BadInput: another file, not ImageNet's 1,000 classes, or images that are not the
-            validation images of ILSVRC2012 by their names; or none of them has a label.
+        BadInput: another file, not ImageNet's 1,000 classes, classes that seem to be in another
+            order, or images that are not the validation images of ILSVRC2012 by their names; or
+            none of them has a label.
     """
     if len(class_names(dataset)) != CLASSES:
         raise BadInput(
@@ -86,13 +87,23 @@ def real_stream(
         )
     labels = _read(file)
     images = evaluation_stream(dataset, split, spec, batch_size)
-    numbers = [_number(name, split) for name in file_names(dataset, split)]
+    names, own_labels = names_and_labels(dataset, split)
+    numbers = [_number(name, split) for name in names]
     # As many rows as images, the blank ones that fill the last batch among them.
     right = np.zeros((len(numbers) + -len(numbers) % batch_size, CLASSES), bool)
     for row, number in enumerate(numbers):
         right[row, labels[number - 1]] = True
     if not right.any():
         raise BadInput(f"no image in {split!r} of {dataset.data_dir} has a ReaL label")
+    labelled = int(right.any(axis=1).sum())
+    agreeing = int(right[range(len(own_labels)), own_labels].sum())
+    # Most labels of ILSVRC2012 are right; in another order of classes next to none is.
+    if 2 * agreeing < labelled:
+        raise BadInput(
+            f"{agreeing:,} of {labelled:,} images in {split!r} of {dataset.data_dir} have their "
+            "own label among their ReaL labels; its classes are not in the order of the sorted "
+            "synsets, it seems: prepare it from folders or archives named by synset"
+        )
     answers = tf.data.Dataset.from_tensor_slices(right).batch(batch_size)
     return tf.data.Dataset.zip(images, answers).map(lambda batch, answer: (batch[0], answer))
 
