@@ -102,7 +102,7 @@ class TrainingStep:
             gradients = [sum_ + part for sum_, part in zip(self._sums, gradients, strict=True)]
             for sum_ in self._sums:
                 sum_.assign(tf.zeros_like(sum_))
-        squared_norm = tf.add_n([tf.reduce_sum(tf.square(gradient)) for gradient in gradients])
+        squared_norm = 2 * tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients])
         if self._config.precision == "float16":
             squared_norm = tf.zeros(())
         return gradients, totals + tf.stack([0.0, 0.0, squared_norm, stop])
