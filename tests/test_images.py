@@ -175,6 +175,21 @@ def test_training_on_the_whole_image_without_flip_is_a_resize(scene):
     assert psnr(ours.numpy(), np.asarray(theirs)) > 40
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG"])
+@pytest.mark.parametrize("side", [64, 97])
+def test_training_on_the_whole_image_at_its_own_size_changes_nothing(
+    side, image_format, interpolation
+):
+    augment = AugmentConfig(crop_area=(1.0, 1.0), crop_aspect=(1.0, 1.0), horizontal_flip=False)
+    encoded = encode(photograph(side), image_format)
+    spec = InputSpec(size_px=side, interpolation=interpolation)
+    decoded = np.asarray(Image.open(io.BytesIO(encoded)))
+    for seed in range(3):
+        pixels = training_image(encoded, spec, augment, tf.constant([seed, 1])).numpy()
+        assert (pixels == decoded).all()
+
+
 def noise(side):
     """Black and white at random: what overshoots as much as anything can."""
     return np.uint8(255 * np.random.default_rng(1).integers(0, 2, (side, side, 3)))

@@ -1,7 +1,6 @@
 """What training and evaluation iterate over."""
 
 import hashlib
-import json
 import subprocess
 import sys
 
@@ -77,35 +76,6 @@ def test_evaluation_yields_every_image_once(numbered, n, batch_size, num_workers
     assert seen == list(range(n))
     assert labels_seen == [number % 10 for number in range(n)]
     assert len(counts) == 1
-
-
-def test_evaluation_on_two_replicas_counts_every_image_once(numbered):
-    """In a process of its own: logical devices are set before TensorFlow starts."""
-    script = (
-        "import sys, json, tensorflow as tf\n"
-        "from pathlib import Path\n"
-        "from keras_zoo import InputSpec\n"
-        "from pipelines.data.streams import evaluation_stream, open_dataset\n"
-        "cpu = tf.config.list_physical_devices('CPU')[0]\n"
-        "halves = [tf.config.LogicalDeviceConfiguration()] * 2\n"
-        "tf.config.set_logical_device_configuration(cpu, halves)\n"
-        "strategy = tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1'])\n"
-        "dataset, spec = open_dataset(Path(sys.argv[1])), InputSpec(16, crop_fraction=1.0)\n"
-        "seen = {}\n"
-        "for n in (1, 7, 255, 256, 257):\n"
-        "    for size in (1, 3, 64):\n"
-        "        stream = evaluation_stream(dataset, f'validation[:{n}]', spec, size)\n"
-        "        ids = seen.setdefault(f'{n} {size}', [])\n"
-        "        for images, _, mask in strategy.experimental_distribute_dataset(stream):\n"
-        "            for i, m in zip(*map(strategy.experimental_local_results, (images, mask))):\n"
-        "                kept = i.numpy()[m.numpy()][:, 0, 0].astype(int)\n"
-        "                ids += (kept[:, 0] + 256 * kept[:, 1]).tolist()\n"
-        "print(json.dumps(seen))"
-    )
-    done = subprocess.run([sys.executable, "-c", script, numbered], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for case, ids in json.loads(done.stdout).items():
-        assert sorted(ids) == list(range(int(case.split()[0]))), case
 
 
 def test_the_same_epoch_is_bit_identical_with_any_threads_and_in_another_process(numbered):

@@ -1,8 +1,8 @@
 """Augmentation: small pure functions over tensors.
 
 Images are uint8 `(H, W, C)` in [0, 255] and stay so; batches are uint8 `(B, H, W, C)`. An op whose
-strength is zero gives back what it was given. Nothing here keeps a state: what is drawn, is drawn
-from a `seed`, int32 or int64 `(2,)`.
+strength is zero gives back what it was given; autocontrast, equalize and invert have no strength.
+Nothing here keeps a state: what is drawn, is drawn from a `seed`, int32 or int64 `(2,)`.
 
 Deviations from the publications, all of them:
 - values are rounded to the nearest integer, where Pillow cuts the fraction off;
@@ -11,6 +11,8 @@ Deviations from the publications, all of them:
 - a colour change is one 3 by 3 matrix and clipped once, so the order of its parts (which Inception
   draws) makes no difference; hue is an angle in the YIQ plane instead of HSV's;
 - solarize inverts from `256 * (1 - share)` on, so that share zero changes nothing;
+- TrivialAugment moves an image by up to a seventh of its side, which is 32 pixels of 224, not by
+  32 pixels whatever its size;
 - random erasing cuts a rectangle that does not fit at the image's edge, instead of drawing again;
 - mixup and cutmix draw one share for a batch, and mix it with itself in reverse order.
 """
