@@ -19,19 +19,18 @@ from memory, and what is measured is what many records cost, not a disk.
 
 import argparse
 import io
-import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, redirect_stdout, suppress
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+import turns
 from PIL import Image
 
 from keras_zoo.quiet import native_messages_held_back
@@ -84,9 +83,8 @@ RATIOS = (
 
 def main() -> None:
     arguments = parse_arguments()
-    # However this ends, its children end with it: those that are stopped would stay for ever.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    # Those that are stopped would stay for ever.
+    turns.end_children_with_this_process()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as children:
         scratch, files = Path(folder), jpegs(arguments.folder)
         prepared, repeated, crops = (scratch / name for name in ("prepared", "many", "crops.npz"))
@@ -116,7 +114,7 @@ def main() -> None:
         passes = {name: [] for name in peers}
         for _ in range(arguments.rounds):
             for name, peer in peers.items():
-                passes[name].append(one_pass(peer))
+                passes[name].append(turns.turn(peer))
     report(passes, starts, arguments.images)
     if starts.keys() & RECORDS.keys():
         report_shuffle(starts, record_mib)
@@ -219,15 +217,9 @@ def start(
     """
     if script.endswith(".c"):
         return start_limit(PEERS / script, settings, files, scratch, children)
-    began = time.perf_counter()
-    log = scratch / "log"
-    peer = popen([python, PEERS / script, *settings], log, children)
-    if not peer.stdout.readline():
-        raise RuntimeError(log.read_text().strip().rpartition("\n")[2])
-    first_batch_s = time.perf_counter() - began
-    said = json.loads(peer.stdout.readline()) | {"first_batch_s": first_batch_s}
-    os.killpg(peer.pid, signal.SIGSTOP)
-    return peer, said
+    began_s = time.time()
+    peer, said = turns.start([python, PEERS / script, *settings], scratch / "log", children)
+    return peer, said | {"first_batch_s": said["first_batch_at_s"] - began_s}
 
 
 def start_limit(
@@ -253,44 +245,12 @@ def start_limit(
         ours = np.frombuffer(done.stdout, np.uint8).reshape(224, 224, 3).astype(np.float64)
         errors.append(np.mean((ours - crops[f"pillow{number}"]) ** 2))
     threads = str(len(os.sched_getaffinity(0)))
-    peer = popen([program, threads, settings[2]], scratch / "log", children)
+    peer = turns.launch([program, threads, settings[2]], scratch / "log", children)
     for path in files:
         print(path, file=peer.stdin)
     print(file=peer.stdin, flush=True)
     psnr_db = float(np.median(10 * np.log10(255**2 / np.maximum(errors, 1e-4))))
     return peer, {"first_batch_s": None, "grown_mib": None, "psnr_db": psnr_db}
-
-
-def popen(command: list, log: Path, children: ExitStack) -> subprocess.Popen:
-    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
-    with log.open("w") as errors:
-        peer = subprocess.Popen(
-            [str(part) for part in command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env=quiet,
-            start_new_session=True,
-        )
-    children.callback(end, peer)
-    return peer
-
-
-def end(peer: subprocess.Popen) -> None:
-    """Ends a pipeline and its worker processes, stopped or not."""
-    with suppress(ProcessLookupError):
-        os.killpg(peer.pid, signal.SIGKILL)
-    peer.wait()
-
-
-def one_pass(peer: subprocess.Popen) -> dict[str, float]:
-    """A pipeline's turn."""
-    os.killpg(peer.pid, signal.SIGCONT)
-    print(file=peer.stdin, flush=True)
-    measured = json.loads(peer.stdout.readline())
-    os.killpg(peer.pid, signal.SIGSTOP)
-    return measured
 
 
 def report(passes: dict[str, list[dict]], starts: dict[str, dict], images: int) -> None:

@@ -14,13 +14,23 @@ from typing import Any
 
 
 def start(command: list, log: Path, children: ExitStack) -> tuple[subprocess.Popen, dict[str, Any]]:
-    """A process that waits for its turn, and what it said at its start.
+    """A process that waits for its turn, and what it said when it was ready.
 
     Ends, with its own children, when `children` closes.
 
     Raises:
         RuntimeError: it did not start; the message is its last line.
     """
+    peer = launch(command, log, children)
+    ready = peer.stdout.readline()
+    if not ready:
+        raise RuntimeError(log.read_text().strip().rpartition("\n")[2])
+    os.killpg(peer.pid, signal.SIGSTOP)
+    return peer, json.loads(ready)
+
+
+def launch(command: list, log: Path, children: ExitStack) -> subprocess.Popen:
+    """A process that ends, with its own children, when `children` closes."""
     quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
     with log.open("w") as errors:
         peer = subprocess.Popen(
@@ -33,11 +43,7 @@ def start(command: list, log: Path, children: ExitStack) -> tuple[subprocess.Pop
             start_new_session=True,
         )
     children.callback(_end, peer)
-    ready = peer.stdout.readline()
-    if not ready:
-        raise RuntimeError(log.read_text().strip().rpartition("\n")[2])
-    os.killpg(peer.pid, signal.SIGSTOP)
-    return peer, json.loads(ready)
+    return peer
 
 
 def turn(peer: subprocess.Popen) -> dict[str, Any]:

@@ -31,8 +31,8 @@ def prepared() -> Path:
 
 
 def serve(batches: Iterable, resize: Callable[[np.ndarray], np.ndarray] | None) -> None:
-    """Says when the first batch is there, what memory it took and the resize's PSNR, and then the
-    time of each pass.
+    """Says when the first batch was there, what memory it took and the resize's PSNR, and then
+    the time of each pass.
 
     Args:
         batches: endless, of `BATCH` images.
@@ -42,9 +42,8 @@ def serve(batches: Iterable, resize: Callable[[np.ndarray], np.ndarray] | None) 
     before_mib = resident_mib()
     iterator = iter(batches)
     next(iterator)
-    grown_mib = resident_mib() - before_mib
-    say({"batches": 1})
-    say({"psnr_db": psnr_db(resize) if resize else None, "grown_mib": grown_mib})
+    ready = {"first_batch_at_s": time.time(), "grown_mib": resident_mib() - before_mib}
+    say(ready | {"psnr_db": psnr_db(resize) if resize else None})
     for _ in sys.stdin:
         for _ in range(DRAINED_BATCHES):
             next(iterator)
