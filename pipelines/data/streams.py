@@ -257,6 +257,8 @@ def _shuffle(records: tf.data.Dataset, buffer: int, seed: tf.Tensor) -> tf.data.
     return records.shuffle(buffer, seed, reshuffle_each_iteration=False)
 
 
+# Nothing below needs AutoGraph, which takes most of the time until the first batch.
+@tf.autograph.experimental.do_not_convert
 def _augmented(
     dataset: tfds.core.DatasetBuilder,
     config: TrainConfig,
