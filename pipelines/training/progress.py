@@ -63,6 +63,8 @@ class ProgressBar(keras.callbacks.Callback):
             self._progress.stop()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        # An epoch that is begun anew did not come to its end.
+        self.__exit__()
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=8),
