@@ -27,7 +27,7 @@ STEPS = 20
 # With a batch of 24, the 356 images of the evaluation leave a ragged last batch.
 COMMON = [
     "--global_batch_size=24",
-    "--optimizer.warmup_epochs=0",
+    "--schedule.warmup_epochs=0",
     "--optimizer.base_lr=0.2",
     "--optimizer.clip_norm=0.5",
     "--optimizer.weight_decay=0.01",
