@@ -57,6 +57,7 @@ _PICTURE = ("keep", "drop")
 # another drops from `train` only: an evaluation split stays what its publisher made it.
 KINDS = {
     "zero_byte": Kind("drop", _UNREADABLE, "a file without content"),
+    "missing": Kind("drop", _UNREADABLE, "no such file, or a link to none"),
     "not_an_image": Kind("drop", _UNREADABLE, "no image format begins like this"),
     "decompression_bomb": Kind("drop", _UNREADABLE, "more pixels than Pillow thinks safe"),
     "truncated": Kind("drop", _UNREADABLE, "the file ends before the image does"),

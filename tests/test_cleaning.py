@@ -1,5 +1,6 @@
 """A folder with one of each kind of bad file, and what becomes of every one."""
 
+import dataclasses
 import io
 import json
 import random
@@ -43,6 +44,8 @@ def one_of_each(tmp_path_factory):
             photograph(root / split / name / f"{index}.JPEG", 100 * number + index, SIZE)
     cat = root / "train" / "cat"
     (cat / "zero_byte.JPEG").write_bytes(b"")
+    (cat / "missing.JPEG").symlink_to("nowhere.JPEG")
+    (cat / "readme.txt").write_text("left alone")
     (cat / "not_an_image.JPEG").write_text("<html>404</html>")
     (cat / "decompression_bomb.png").write_bytes(bomb())
     whole = photograph(cat / "truncated.JPEG", 1000, SIZE)
@@ -107,6 +110,7 @@ def test_on_bad_keep_keeps_all_that_decodes(one_of_each, tmp_path):
     result = prepare(PrepareConfig(str(one_of_each), tmp_path / "out", on_bad="keep"))
     assert {bad.reason.partition(":")[0] for bad in result.bad_files} == {
         "zero_byte",
+        "missing",
         "not_an_image",
         "decompression_bomb",
         "truncated",
@@ -148,6 +152,67 @@ def test_comparison_never_drops_from_an_evaluation_split(tmp_path):
     assert result.found["exact_duplicate"] == {"keep": 4}
 
 
+def test_looking_like_an_image_that_was_carved_away_is_a_leak(tmp_path):
+    """Pairs, one re-encoded, that the folds and what is carved tear apart, and single images."""
+    for index in range(30, 60):
+        photograph(tmp_path / "data" / "cat" / f"{index}.JPEG", index, SIZE)
+    for index in range(30):
+        photograph(tmp_path / "data" / "cat" / f"{index}.JPEG", index, SIZE)
+        photograph(tmp_path / "data" / "cat" / f"{index}_again.JPEG", index, SIZE, quality=60)
+    config = PrepareConfig(
+        str(tmp_path / "data"), tmp_path / "kept", holdout_fraction=0.3, minival=0.3, folds=2
+    )
+    kept = prepare(config)
+    splits = {key: split for split in kept.images for key in read(config.out, split)}
+    apart = {
+        index
+        for index in range(30)
+        if splits[f"cat/{index}.JPEG"] != splits[f"cat/{index}_again.JPEG"]
+    }
+    assert 0 < len(apart) < 30
+    assert kept.found == {
+        "near_leak": {"keep": len(apart)},
+        "near_duplicate": {"keep": 30 - len(apart)},
+    }
+    for found in findings(config.out):
+        other, twin = found["twin"]
+        assert (splits[found["key"]], splits[twin]) == (found["split"], other)
+        assert (found["kind"] == "near_leak") == (found["split"] != other)
+        # Whoever trains on it is told: never the validation image of such a pair.
+        assert found["kind"] == "near_duplicate" or found["split"] != "validation"
+
+    dropped = prepare(
+        dataclasses.replace(config, out=tmp_path / "dropped", handling={"near_leak": "drop"})
+    )
+    assert dropped.found["near_leak"] == {"drop": len(apart)}
+    assert sum(dropped.images.values()) == 90 - len(apart)
+    assert dropped.images["validation"] == kept.images["validation"]
+
+
+def test_copies_are_dropped_from_what_is_carved_too(tmp_path):
+    for index in range(20):
+        for name in ("a", "b"):
+            photograph(tmp_path / "data" / "cat" / f"{name}{index}.png", index)
+    result = prepare(PrepareConfig(str(tmp_path / "data"), tmp_path / "out", holdout_fraction=0.5))
+    assert result.found["exact_duplicate"] == {"drop": 20}
+    assert sum(result.images.values()) == 20
+
+
+def test_the_classes_are_counted_in_what_is_left_to_train_on(tmp_path):
+    root = tmp_path / "data"
+    for index in range(20):
+        photograph(root / "cat" / f"{index}.png", index)
+    for name in ("cow", "dog"):
+        photograph(root / name / "two_labels.png", 100)
+    result = prepare(PrepareConfig(str(root), tmp_path / "out", holdout_fraction=0.3, folds=2))
+    left = result.images["fold0"] + result.images["fold1"]
+    assert left < 20
+    assert f"0 (cow) to {left} (cat) images a class in train: imbalanced\n" in str(result)
+    assert "no image of 2 classes is left in train: 'cow', 'dog'\n" in str(result)
+    balance_file = json.loads((tmp_path / "out" / "cleaning.json").read_text())["class_balance"]
+    assert (balance_file["largest"], balance_file["empty_classes"]) == (left, ["cow", "dog"])
+
+
 def test_near_pairs_are_those_of_comparing_all_with_all():
     draw = random.Random(0)
     hashes = [draw.getrandbits(64) for _ in range(300)]
@@ -169,3 +234,4 @@ def test_an_imbalanced_data_set_is_called_so():
         balance(images, ["common", "rare"])
     )
     assert "imbalanced" not in str(balance(images[:41][37:], ["common", "rare"]))
+    assert str(balance(images[36:], ["one", "two"])) == "4 images in every class of train"

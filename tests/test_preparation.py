@@ -138,17 +138,44 @@ def test_any_tfds_data_set_is_a_source(tmp_path, monkeypatch):
 
 def test_files_that_are_no_images_are_named_and_left_out(split_folder, tmp_path):
     cat = split_folder / "train" / "cat"
-    (cat / "notes.txt").write_text("not an image")
+    (cat / "notes.html").write_text("not an image")
     (cat / "empty.JPEG").write_bytes(b"")
     whole = (cat / "0.JPEG").read_bytes()
     (cat / "torn.JPEG").write_bytes(whole[: len(whole) // 2])
     result = prepare(PrepareConfig(str(split_folder), tmp_path / "out"))
     assert result.images == {"train": 6, "validation": 4}
     assert {bad.key for bad in result.bad_files} == {
-        f"train/cat/{name}" for name in ("notes.txt", "empty.JPEG", "torn.JPEG")
+        f"train/cat/{name}" for name in ("notes.html", "empty.JPEG", "torn.JPEG")
     }
     assert "left out 3 files" in str(result)
-    assert "train/cat/notes.txt" in str(result)
+    assert "train/cat/notes.html" in str(result)
+
+
+@pytest.mark.parametrize(
+    ("bad", "head", "more"), [(1, "left out 1 file:", 0), (12, "12 files:", 2)]
+)
+def test_the_summary_counts_what_it_does_not_list(bad, head, more, split_folder, tmp_path):
+    for index in range(bad):
+        (split_folder / "train" / "cat" / f"empty{index}.JPEG").touch()
+    lines = str(prepare(PrepareConfig(str(split_folder), tmp_path / "out"))).split("\n")
+    start = next(index for index, line in enumerate(lines) if line.endswith(head))
+    assert sum("zero_byte: 0 bytes" in line for line in lines[start:]) == bad - more
+    assert (f"and {more} more" in lines) == bool(more)
+
+
+def test_a_test_set_that_leaves_nothing_to_train_on_is_said_to(split_folder, tmp_path):
+    """The file that is named is one of train, not the first bad one of the test set."""
+    shutil.copytree(split_folder / "train", tmp_path / "extra")
+    (tmp_path / "extra" / "cat" / "empty.JPEG").touch()
+    tests = {"extra": str(tmp_path / "extra")}
+    told = r"'train' of '.*photographs', 6 files of it dropped, \S+ first \(leak: as \S+ in extra\)"
+    with pytest.raises(BadInput, match=told):
+        prepare(PrepareConfig(str(split_folder), tmp_path / "out", tests=tests))
+    (tmp_path / "hollow" / "cat").mkdir(parents=True)
+    (tmp_path / "hollow" / "cat" / "empty.JPEG").touch()
+    hollow = {"hollow": str(tmp_path / "hollow")}
+    with pytest.raises(BadInput, match=r"'hollow' of '.*hollow', 1 file of it dropped"):
+        prepare(PrepareConfig(str(split_folder), tmp_path / "out", tests=hollow))
 
 
 def test_classes_that_only_blanks_tell_apart_stay_apart(tmp_path):
@@ -332,10 +359,10 @@ def test_an_out_folder_of_something_else_is_left_alone(split_folder, tmp_path):
     ("source", "told"),
     [
         ("nowhere", "no folder 'nowhere'"),
-        ("empty", "no images in 'empty'"),
+        ("empty", "no class folders with images in 'train' of 'empty'"),
         (
             "broken",
-            "no image is left for the split .train.*1 files were dropped, train/cat/0.JPEG first",
+            "no image is left for the split .train.*1 file of it dropped, train/cat/0.JPEG first",
         ),
         ("strange", "classes that train lacks, 'bird' first"),
         ("tfds:no_such_data_set", "cannot prepare tfds:no_such_data_set"),

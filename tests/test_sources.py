@@ -217,11 +217,23 @@ def test_validation_images_without_labels_are_refused(ilsvrc, tmp_path):
         prepare(PrepareConfig(str(root), tmp_path / "out"))
 
 
-def test_a_torn_archive_is_refused(ilsvrc, tmp_path):
-    archive = ilsvrc[0] / "ILSVRC2012_img_train.tar"
-    archive.write_bytes(archive.read_bytes()[:2000])
-    with pytest.raises(BadInput, match=r"is broken: .*; fetch it anew"):
-        prepare(PrepareConfig(str(ilsvrc[0]), tmp_path / "out"))
+@pytest.mark.parametrize(
+    ("name", "size"), [("img_train.tar", 2000), ("img_val.tar", 700), ("devkit_t12.tar.gz", 200)]
+)
+def test_a_torn_archive_is_named(name, size, ilsvrc, tmp_path):
+    root, _ = ilsvrc
+    write_devkit(root, list(zip((1, 2, 3), WNIDS, WORDS, strict=True)), truth=[3, 1])
+    archive = root / f"ILSVRC2012_{name}"
+    archive.write_bytes(archive.read_bytes()[:size])
+    with pytest.raises(BadInput, match=rf"{name}' is broken: .*; fetch it anew"):
+        open_source(PrepareConfig(str(root), tmp_path / "out"))
+
+
+def test_validation_images_of_ilsvrc2012_alone_are_refused(ilsvrc, tmp_path):
+    root, _ = ilsvrc
+    (root / "ILSVRC2012_img_train.tar").unlink()
+    with pytest.raises(BadInput, match=r"has ILSVRC2012_img_val.tar and no ILSVRC2012_img_train"):
+        open_source(PrepareConfig(str(root), tmp_path / "out"))
 
 
 def manifest_rows(root):
@@ -260,8 +272,13 @@ def test_a_manifest_lists_paths_labels_and_splits(suffix, tmp_path):
     ("text", "told"),
     [
         ("a.png,cat\n", "a .csv begins with the line path,label"),
-        ("path,label\nnowhere.png,cat\n", "nowhere.png first .zero_byte"),
+        (
+            "path,label\nnowhere.png,cat\n",
+            r"nowhere.png first .missing: no such file; a manifest's paths are rel",
+        ),
         ("path,label\na.png\n", "no label for a.png"),
+        ("path,label,split\na.png,cat,train[:50%]\n", r"'train\[:50%\]' is no name of a split"),
+        ("path,label,split\na.png,cat,test\n", "it lists nothing for train, only for test"),
     ],
 )
 def test_a_manifest_that_is_none_is_refused(text, told, tmp_path):
@@ -269,6 +286,91 @@ def test_a_manifest_that_is_none_is_refused(text, told, tmp_path):
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(BadInput, match=told):
         prepare(PrepareConfig(str(tmp_path / "list.csv"), tmp_path / "out"))
+
+
+def test_a_manifest_may_come_from_a_spreadsheet(tmp_path):
+    """With a byte order mark, blanks around cells, and the usual names of the splits."""
+    rows = ["path, label, split", "a.png, cat, Training", "b.png , dog,train", "c.png,cat, valid "]
+    (tmp_path / "list.csv").write_bytes(("\ufeff" + "\r\n".join(rows)).encode())
+    source = open_source(PrepareConfig(str(tmp_path / "list.csv"), tmp_path / "out"))
+    assert source.class_names == ["cat", "dog"]
+    keys = {name: [blob.key for blob in split.blobs] for name, split in source.splits.items()}
+    assert keys == {"train": ["a.png", "b.png"], "validation": ["c.png"]}
+
+
+def test_of_a_path_that_is_listed_again_one_stays_unless_the_labels_differ(tmp_path):
+    for index in range(4):
+        photograph(tmp_path / f"{index}.png", index)
+    rows = [(0, "cat"), (1, "dog"), (2, "cat"), (0, "cat"), (0, "cat"), (2, "dog")]
+    lines = [f"{index}.png,{label},train" for index, label in rows] + ["3.png,cat,val"]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *lines]))
+    result = prepare(PrepareConfig(str(tmp_path / "list.csv"), tmp_path / "out"))
+    assert set(read(tmp_path / "out", "train")) == {"0.png", "1.png"}
+    assert {bad.key: bad.reason for bad in result.bad_files} == {
+        "2.png": "two_labels: as 2.png#2 in train",
+        "2.png#2": "two_labels: as 2.png in train",
+        "0.png#2": "exact_duplicate: as 0.png in train",
+        "0.png#3": "exact_duplicate: as 0.png in train",
+    }
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (("training", "validation"), {"train", "validation"}),
+        (("Train", "Val"), {"train", "validation"}),
+        (("train", "valid"), {"train", "validation"}),
+        (("train", "test"), {"train", "test"}),
+        (("train", "dev", "TEST"), {"train", "validation", "test"}),
+        (("strain", "contest"), {"train"}),
+    ],
+)
+def test_folders_of_splits_go_by_their_usual_names(folders, expected, tmp_path):
+    for folder in folders:
+        (tmp_path / "data" / folder / "cat").mkdir(parents=True)
+        (tmp_path / "data" / folder / "cat" / "a.png").touch()
+    source = open_source(PrepareConfig(str(tmp_path / "data"), tmp_path / "out"))
+    assert set(source.splits) == expected
+    assert source.class_names == (["contest", "strain"] if "strain" in folders else ["cat"])
+
+
+def test_where_there_is_a_test_set_validation_is_carved_from_train(tmp_path):
+    for index in range(40):
+        photograph(tmp_path / "data" / "train" / "cat" / f"{index}.png", index)
+    photograph(tmp_path / "data" / "test" / "cat" / "a.png", 100)
+    result = prepare(PrepareConfig(str(tmp_path / "data"), tmp_path / "out", holdout_fraction=0.3))
+    assert result.images["test"] == 1
+    assert result.images["train"] + result.images["validation"] == 40
+    tests = {"test": str(tmp_path / "data")}
+    with pytest.raises(BadInput, match=r"tests has 'test', and .* has a split of this name"):
+        open_source(PrepareConfig(str(tmp_path / "data"), tmp_path / "out", tests=tests))
+
+
+def test_the_test_folder_of_imagenet_is_no_split_for_it_has_no_labels(tmp_path):
+    for file in ("train/cat/a.png", "val/cat/b.png", "test/c.png"):
+        photograph(tmp_path / "data" / file, 0)
+    source = open_source(PrepareConfig(str(tmp_path / "data"), tmp_path / "out"))
+    assert set(source.splits) == {"train", "validation"}
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (("train/cat/a.png", "plane/a.png"), "others beside them: 'plane'; a split is called one"),
+        (("train/cat/a.png", "val/cat/a.png", "dev/cat/a.png"), "'dev' and 'val' of .* are both"),
+        (("val/cat/a.png", "test/cat/a.png"), "has 'test', 'val' and no 'train'"),
+        (("train/cat/a.png", "Val/a.png"), "no class folders with images in 'Val' of"),
+        (("a.png", "b.png"), "files lie directly in .* or list them with their labels in a .csv"),
+        (("cat/a.png", "dog/notes.txt"), "class folders of .*data' hold no image: 'dog'; fill or"),
+        (("train/cat/a.png", "train/dog/.x"), "class folders of .*train' hold no image: 'dog'"),
+    ],
+)
+def test_folders_that_do_not_tell_splits_and_classes_are_refused(files, told, tmp_path):
+    for file in files:
+        (tmp_path / "data" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / file).touch()
+    with pytest.raises(BadInput, match=told):
+        open_source(PrepareConfig(str(tmp_path / "data"), tmp_path / "out"))
 
 
 def test_classes_that_are_numbers_are_sorted_as_numbers(tmp_path):

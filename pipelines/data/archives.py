@@ -6,6 +6,7 @@ Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 20
 
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -23,14 +24,14 @@ ANNOTATIONS = "val_annotations.txt"
 class Member(NamedTuple):
     """An image in a file: its key, where its bytes lie, and what its class is called.
 
-    `mtime_ns` is when the file was last changed.
+    `mtime_ns` is when the file was last changed; `size` is None where there is no such file.
     """
 
     key: str
     path: str
     mtime_ns: int
     offset: int
-    size: int
+    size: int | None
     class_id: str
 
 
@@ -48,19 +49,26 @@ def ilsvrc2012(root: Path) -> tuple[dict[str, list[Member]], dict[str, str]]:
         BadInput: an archive is broken, or the validation images have no labels.
     """
     devkit = root / DEVKIT_ARCHIVE
-    try:
-        members = {"train": list(_train(root / TRAIN_ARCHIVE))}
-        if (root / VALIDATION_ARCHIVE).is_file():
-            members["validation"] = list(_validation(root))
-        words = dict(_synsets(devkit).values()) if devkit.is_file() else {}
-    except (tarfile.TarError, EOFError) as error:
-        raise BadInput(f"an archive in {str(root)!r} is broken: {error}; fetch it anew") from error
+    members = {"train": list(_train(root / TRAIN_ARCHIVE))}
+    if (root / VALIDATION_ARCHIVE).is_file():
+        members["validation"] = list(_validation(root))
+    words = dict(_synsets(devkit).values()) if devkit.is_file() else {}
     return members, words
+
+
+@contextmanager
+def _opened(archive: Path, mode: str = "r:") -> Iterator[tarfile.TarFile]:
+    """A tar whose name is told where it turns out to be broken."""
+    try:
+        with tarfile.open(archive, mode) as tar:
+            yield tar
+    except (tarfile.TarError, EOFError) as error:
+        raise BadInput(f"{str(archive)!r} is broken: {error}; fetch it anew") from error
 
 
 def _train(archive: Path) -> Iterator[Member]:
     mtime_ns = archive.stat().st_mtime_ns
-    with tarfile.open(archive, "r:") as outer:
+    with _opened(archive) as outer:
         for class_tar in sorted(_files(outer), key=lambda member: member.name):
             wnid = Path(class_tar.name).stem
             with tarfile.open(fileobj=outer.extractfile(class_tar), mode="r:") as inner:
@@ -72,7 +80,7 @@ def _train(archive: Path) -> Iterator[Member]:
 
 def _validation(root: Path) -> Iterator[Member]:
     archive = root / VALIDATION_ARCHIVE
-    with tarfile.open(archive, "r:") as images:
+    with _opened(archive) as images:
         listing = sorted(_files(images), key=lambda member: member.name)
     names = [Path(image.name).name for image in listing]
     labels = _labels(root, names)
@@ -99,7 +107,7 @@ def _labels(root: Path, names: list[str]) -> dict[str, str]:
             f"or {ANNOTATIONS} with a line '<file> <wnid>' for each image"
         )
     synsets = _synsets(devkit)
-    with tarfile.open(devkit) as archive:
+    with _opened(devkit, "r") as archive:
         truth = _open_ending(archive, "ILSVRC2012_validation_ground_truth.txt").read().split()
     if len(truth) != len(names):
         raise BadInput(
@@ -111,7 +119,7 @@ def _labels(root: Path, names: list[str]) -> dict[str, str]:
 
 def _synsets(devkit: Path) -> dict[int, tuple[str, str]]:
     """`ILSVRC2012_ID` -> (wnid, words), from the devkit's `meta.mat`."""
-    with tarfile.open(devkit) as archive:
+    with _opened(devkit, "r") as archive:
         table = loadmat(_open_ending(archive, "meta.mat"), squeeze_me=True)["synsets"]
     return {
         int(row["ILSVRC2012_ID"]): (str(row["WNID"]), str(row["words"]))

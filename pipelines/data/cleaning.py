@@ -12,9 +12,9 @@ import io
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,7 +112,7 @@ def examine(example: Example, config: PrepareConfig) -> tuple[Facts, bytes]:
         The facts, without a pack yet, and the bytes to keep: the file's own, or those of an
         upright RGB JPEG where the config says so; none where the image cannot be read.
     """
-    facts = Facts(example.key, example.label, hashlib.sha256(example.encoded).hexdigest())
+    facts = Facts(example.key, example.label, hashlib.sha256(example.encoded or b"").hexdigest())
     with warnings.catch_warnings():
         # Pillow's remarks about odd metadata concern nobody here; the one about size does.
         warnings.simplefilter("ignore")
@@ -155,8 +155,10 @@ def _naming_what_pillow_raises(encoded: bytes) -> Iterator[None]:
         raise Unreadable(_how_broken(encoded), str(error)) from error
 
 
-def _open(encoded: bytes) -> Image.Image:
+def _open(encoded: bytes | None) -> Image.Image:
     """The image with its header read and nothing decoded."""
+    if encoded is None:
+        raise Unreadable("missing", "no such file; a manifest's paths are relative to its folder")
     if not encoded:
         raise Unreadable("zero_byte", "0 bytes")
     try:
@@ -270,7 +272,7 @@ class Finding:
     """One image of one kind, and what was done with it.
 
     Args:
-        split: of the source.
+        split: of the data set.
         key: the image.
         kind: one of `KINDS`.
         handling: `drop`, `rewrite` or `keep`: what was done.
@@ -313,8 +315,12 @@ class Cleaning:
         }
 
 
-def clean(facts: dict[str, list[Facts]], config: PrepareConfig) -> Cleaning:
+def clean(facts: dict[str, list[Facts]], given: Set[str], config: PrepareConfig) -> Cleaning:
     """Decides what happens to every image.
+
+    Args:
+        facts: by split of the data set, so that a leak between any two is found.
+        given: the splits that the source itself evaluates on: comparison drops nothing of them.
 
     Raises:
         BadInput: `on_bad` is `fail`, and something would have been dropped.
@@ -322,7 +328,11 @@ def clean(facts: dict[str, list[Facts]], config: PrepareConfig) -> Cleaning:
     alone = list(_alone(facts, config))
     gone = {(finding.split, finding.key) for finding in alone if finding.handling == "drop"}
     left = _without(facts, gone)
-    compared = [*_same_bytes(left, config), *_same_looks(left, config)]
+    compared = [
+        replace(finding, handling="keep") if finding.split in given else finding
+        for compare in (_same_bytes, _same_looks)
+        for finding in compare(_evaluation_first(left, given), config)
+    ]
     gone = {(finding.split, finding.key) for finding in compared if finding.handling == "drop"}
     cleaning = Cleaning(_without(left, gone), _one_reason_each([*alone, *compared]))
     dropped = cleaning.dropped()
@@ -367,36 +377,34 @@ def _alone(facts: dict[str, list[Facts]], config: PrepareConfig) -> Iterator[Fin
                 yield Finding(split, image.key, kind, _handling(kind, config), image.detail)
 
 
-def _compared(kind: str, split: str, config: PrepareConfig) -> str:
-    """Comparison drops from `train` only."""
-    return _handling(kind, config) if split == "train" else "keep"
+def _evaluation_first(facts: dict[str, list[Facts]], given: Set[str]) -> list[tuple[str, Facts]]:
+    """Every image with its split, those to train on last: a leak is found in the training image."""
+
+    def order(split: str) -> tuple[bool, int, str]:
+        carved = ("validation", "minival")
+        return split not in given, (*carved, split).index(split), split
+
+    return [(split, image) for split in sorted(facts, key=order) for image in facts[split]]
 
 
-def _evaluation_first(facts: dict[str, list[Facts]]) -> list[tuple[str, Facts]]:
-    """Every image with its split, `train` last: so a leak is found in the training image."""
-    splits = sorted(facts, key=lambda split: (split == "train", split != "validation", split))
-    return [(split, image) for split in splits for image in facts[split]]
-
-
-def _same_bytes(facts: dict[str, list[Facts]], config: PrepareConfig) -> Iterator[Finding]:
+def _same_bytes(images: list[tuple[str, Facts]], config: PrepareConfig) -> Iterator[Finding]:
     copies = defaultdict(list)
-    for split, image in _evaluation_first(facts):
+    for split, image in images:
         copies[image.content].append((split, image))
     for group in copies.values():
         (first_split, first), *others = group
         for split, image in others:
             kind = "exact_duplicate" if split == first_split else "leak"
-            handling = _compared(kind, split, config)
+            handling = _handling(kind, config)
             yield Finding(split, image.key, kind, handling, "", (first_split, first.key))
         for split, image in group:
             other = next((i for s, i in group if s == split and i.label != image.label), None)
             if other:
-                handling = _compared("two_labels", split, config)
+                handling = _handling("two_labels", config)
                 yield Finding(split, image.key, "two_labels", handling, "", (split, other.key))
 
 
-def _same_looks(facts: dict[str, list[Facts]], config: PrepareConfig) -> Iterator[Finding]:
-    images = _evaluation_first(facts)
+def _same_looks(images: list[tuple[str, Facts]], config: PrepareConfig) -> Iterator[Finding]:
     hashes = np.array([image.looks for _, image in images], np.uint64)
     nearest: dict[tuple[int, str], int] = {}
     for first, second in near_pairs(hashes):
@@ -406,7 +414,7 @@ def _same_looks(facts: dict[str, list[Facts]], config: PrepareConfig) -> Iterato
             nearest.setdefault((second, kind), first)
     for (second, kind), first in nearest.items():
         (split, image), (first_split, first_image) = images[second], images[first]
-        handling = _compared(kind, split, config)
+        handling = _handling(kind, config)
         yield Finding(split, image.key, kind, handling, "", (first_split, first_image.key))
 
 
@@ -438,14 +446,17 @@ def near_pairs(hashes: np.ndarray) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Balance:
-    """Images in the smallest and the largest class of `train`."""
+    """Images in the smallest and the largest class of `train`, and the classes without any."""
 
     smallest_class: str
     smallest: int
     largest_class: str
     largest: int
+    empty_classes: list[str]
 
     def __str__(self) -> str:
+        if self.smallest == self.largest:
+            return f"{self.smallest:,} images in every class of train"
         remark = ": imbalanced" if self.largest >= IMBALANCE * self.smallest else ""
         return (
             f"{self.smallest:,} ({self.smallest_class}) to {self.largest:,} "
@@ -457,7 +468,13 @@ def balance(images: list[Facts], class_names: list[str]) -> Balance:
     """How evenly a split's images fall on its classes; the first class where several tie."""
     counts = np.bincount([image.label for image in images], minlength=len(class_names))
     low, high = int(counts.argmin()), int(counts.argmax())
-    return Balance(class_names[low], int(counts[low]), class_names[high], int(counts[high]))
+    return Balance(
+        smallest_class=class_names[low],
+        smallest=int(counts[low]),
+        largest_class=class_names[high],
+        largest=int(counts[high]),
+        empty_classes=[class_names[label] for label in np.flatnonzero(counts == 0)],
+    )
 
 
 def report(cleaning: Cleaning, classes: Balance) -> dict:

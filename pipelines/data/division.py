@@ -24,7 +24,12 @@ def divide(images: dict[str, list[Facts]], config: PrepareConfig) -> dict[str, l
         carved["validation"], train = _carve(train, "", config.holdout_fraction)
     if config.minival:
         carved["minival"], train = _carve(train, "minival", config.minival)
-    return _folds(train, config.folds) | carved | others
+    return _folds(train, training_splits(config)) | carved | others
+
+
+def training_splits(config: PrepareConfig) -> list[str]:
+    """The parts that `train` is left in."""
+    return ["train"] if config.folds == 1 else [f"fold{n}" for n in range(config.folds)]
 
 
 def position(content: str, purpose: str) -> float:
@@ -46,10 +51,8 @@ def _carve(images: list[Facts], purpose: str, fraction: float) -> tuple[list[Fac
     return carved, rest
 
 
-def _folds(images: list[Facts], count: int) -> dict[str, list[Facts]]:
-    if count == 1:
-        return {"train": images}
-    folds: dict[str, list[Facts]] = {f"fold{number}": [] for number in range(count)}
+def _folds(images: list[Facts], names: list[str]) -> dict[str, list[Facts]]:
+    folds: dict[str, list[Facts]] = {name: [] for name in names}
     for image in images:
-        folds[f"fold{int(position(image.content, 'fold') * count)}"].append(image)
+        folds[names[int(position(image.content, "fold") * len(names))]].append(image)
     return folds

@@ -22,7 +22,7 @@ from pipelines import atomic
 from pipelines.config import PrepareConfig
 from pipelines.data.cleaning import Balance, Cleaning, Facts, balance, clean, report, thumbnail
 from pipelines.data.contact_sheet import contact_sheet
-from pipelines.data.division import divide
+from pipelines.data.division import divide, training_splits
 from pipelines.data.pieces import Piece, cut, digest
 from pipelines.data.sources import Source, open_source
 from pipelines.data.workers import Workers, workers_for
@@ -32,7 +32,7 @@ REPORT = "preparation.json"
 CLEANING = "cleaning.json"
 CONTACT_SHEET = "contact_sheet.html"
 
-# Of the bad files, those that a person is shown.
+# Of the bad files and of the empty classes, those that a person is shown.
 _SHOWN = 10
 
 
@@ -52,6 +52,7 @@ class Preparation:
         class_balance: the smallest and the largest class of `train`.
         found: images by kind and by what was done with them (`drop`, `rewrite`, `keep`).
         bad_files: those that were dropped.
+        empty_classes: of which no image is in `train`.
     """
 
     out: str
@@ -61,18 +62,23 @@ class Preparation:
     class_balance: str
     found: dict[str, dict[str, int]]
     bad_files: list[BadFile]
+    empty_classes: list[str] = dataclasses.field(default_factory=list)
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count:,} {split}" for split, count in self.images.items())
-        lines = [f"prepared {self.out}: {counts} images in {self.classes} classes"]
+        lines = [f"prepared {self.out}: {counts} images in {_counted(self.classes, 'class')}"]
         lines.append(self.class_balance)
+        if self.empty_classes:
+            named = _first(list(map(repr, self.empty_classes)), ", ")
+            count = _counted(len(self.empty_classes), "class")
+            lines.append(f"no image of {count} is left in train: {named}")
         done = {"drop": "dropped", "rewrite": "rewritten", "keep": "kept"}
         for kind, handlings in self.found.items():
             told = ", ".join(f"{count:,} {done[h]}" for h, count in handlings.items())
             lines.append(f"  {kind:<20}{told}")
         if self.bad_files:
-            lines.append(f"left out {len(self.bad_files):,} files:")
-            lines += [f"  {bad.key}: {bad.reason}" for bad in self.bad_files[:_SHOWN]]
+            lines.append(f"left out {_counted(len(self.bad_files), 'file')}:")
+            lines.append(_first([f"  {bad.key}: {bad.reason}" for bad in self.bad_files], "\n"))
         if self.found:
             lines.append(f"see {self.out}/{CONTACT_SHEET}; all of it is in {CLEANING}")
         train = f"python -m pipelines.train {quote(self.out)} --network resnet18"
@@ -134,27 +140,29 @@ def _prepare(
     facts: dict[str, list[Facts]] = {split: [] for split in source.splits}
     for piece in pieces:
         facts[piece.split] += piece.facts()
-    cleaned = clean(facts, config)
-    divided = divide(cleaned.kept, config)
-    _require_images(divided, cleaned, config)
+    divided = divide(facts, config)
+    cleaned = clean(divided, source.splits.keys() - {"train"}, config)
+    _require_images(cleaned, config)
 
     stems = (piece.stem for piece in pieces)
     folder = pieces[0].workspace / digest(type(workers), _settings(config), *stems)
     folder.mkdir(exist_ok=True)
     description = f"Prepared from {config.source}."
-    dataset = workers.write(folder, divided, source.class_names, description)
+    dataset = workers.write(folder, cleaned.kept, source.class_names, description)
 
-    classes = balance(cleaned.kept["train"], source.class_names)
+    trained = [image for split in training_splits(config) for image in cleaned.kept[split]]
+    classes = balance(trained, source.class_names)
     result = Preparation(
         out=str(config.out),
         source=config.source,
         classes=len(source.class_names),
-        images={split: len(images) for split, images in divided.items()},
+        images={split: len(images) for split, images in cleaned.kept.items()},
         class_balance=str(classes),
         found=cleaned.counts(),
         bad_files=[BadFile(f.key, f.reason()) for f in cleaned.dropped()],
+        empty_classes=classes.empty_classes,
     )
-    _write_reports(dataset, config, result, facts, cleaned, classes)
+    _write_reports(dataset, config, result, divided, cleaned, classes)
     dataset.replace(config.out)
     return result
 
@@ -210,16 +218,26 @@ def _settings(config: PrepareConfig) -> dict[str, Any]:
     return json.loads(json.dumps(settings, default=str))
 
 
-def _require_images(
-    divided: dict[str, list[Facts]], cleaned: Cleaning, config: PrepareConfig
-) -> None:
+def _require_images(cleaned: Cleaning, config: PrepareConfig) -> None:
     """Raises `BadInput` for a split that has no image."""
-    empty = next((split for split, images in divided.items() if not images), None)
+    empty = next((split for split, images in cleaned.kept.items() if not images), None)
     if empty is None:
         return
-    dropped = cleaned.dropped()
+    dropped = [finding for finding in cleaned.dropped() if finding.split == empty]
     why = f", {dropped[0].key} first ({dropped[0].reason()})" if dropped else ""
     raise BadInput(
-        f"no image is left for the split {empty!r} of {config.source!r}, {len(dropped)} files were "
-        f"dropped{why}; give more images or other fractions"
+        f"no image is left for the split {empty!r} of {config.tests.get(empty, config.source)!r}, "
+        f"{_counted(len(dropped), 'file')} of it dropped{why}; give more images or other fractions"
     )
+
+
+def _counted(count: int, noun: str) -> str:
+    """`1 file`, `2 files`, `3 classes`."""
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending if count != 1 else ''}"
+
+
+def _first(items: list[str], separator: str) -> str:
+    """The first items, and how many more there are."""
+    more = [f"and {len(items) - _SHOWN:,} more"] if len(items) > _SHOWN else []
+    return separator.join(items[:_SHOWN] + more)

@@ -9,7 +9,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -20,18 +21,34 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from pipelines.config import PrepareConfig
-from pipelines.data.archives import TRAIN_ARCHIVE, Member, ilsvrc2012
+from pipelines.data.archives import TRAIN_ARCHIVE, VALIDATION_ARCHIVE, Member, ilsvrc2012
 from pipelines.errors import BadInput
 
-VALIDATION_NAMES = ("validation", "val", "test")
+# What sources call the splits, in lower case.
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+# The splits to evaluate on, the first choice first.
+EVALUATION_SPLITS = ("validation", "test")
 MANIFESTS = (".csv", ".jsonl")
+# Of what lies in a class folder, what nobody takes for an image.
+BESIDE_IMAGES = (".txt", ".csv", ".json", ".xml", ".md", ".db")
 
 
 class Example(NamedTuple):
-    """One image: a key unique within its split, the file's bytes as they are, and its class."""
+    """One image: a key unique within its split, the file's bytes as they are, and its class.
+
+    The bytes are None where there is no such file.
+    """
 
     key: str
-    encoded: bytes
+    encoded: bytes | None
     label: int
 
 
@@ -64,14 +81,15 @@ class Source:
 class Blob(NamedTuple):
     """Where the bytes of an image lie: a whole file, or a stretch of an archive.
 
-    The time of its last change, in ns, tells a file from another that took its place.
+    The time of its last change, in ns, tells a file from another that took its place. The size is
+    None where there is no such file.
     """
 
     key: str
     path: str
     mtime_ns: int
     offset: int
-    size: int
+    size: int | None
     label: int
 
 
@@ -89,8 +107,8 @@ class Blobs:
 
     def __iter__(self) -> Iterator[Example]:
         for key, path, _, offset, size, label in self.blobs:
-            if not size:
-                yield Example(key, b"", label)
+            if size is None:
+                yield Example(key, None, label)
                 continue
             with Path(path).open("rb") as file:
                 file.seek(offset)
@@ -130,9 +148,14 @@ def open_source(config: PrepareConfig) -> Source:
 
     Raises:
         BadInput: a source is missing, holds no images or is unknown; or a test set has a class
-            that the source lacks.
+            that the source lacks, or the name of a split that the source has.
     """
     source = _open(config.source, config.manual_dir)
+    if taken := sorted(config.tests.keys() & source.splits.keys()):
+        raise BadInput(
+            f"tests has {taken[0]!r}, and {config.source!r} has a split of this name; "
+            "choose another"
+        )
     tests = {
         name: _as_test(name, _open(test, config.manual_dir), source)
         for name, test in config.tests.items()
@@ -162,8 +185,7 @@ def _as_test(name: str, test: Source, source: Source) -> Split:
     Classes are matched by what the sources call them; where the test set's folders are numbers
     (imagenet_v2), they are the numbers of the classes.
     """
-    split = next((test.splits[s] for s in VALIDATION_NAMES if s in test.splits), None)
-    split = test.splits["train"] if split is None else split
+    split = next(test.splits[s] for s in (*EVALUATION_SPLITS, "train") if s in test.splits)
     numbers = {number: label for label, number in enumerate(source.class_ids)}
     if not set(test.class_ids) <= set(numbers) and all(map(str.isdecimal, test.class_ids)):
         numbers = {str(label): label for label in range(len(source.class_ids))}
@@ -225,11 +247,11 @@ def _tfds(name: str, manual_dir: Path | None) -> Source:
     if not {"image", "label"} <= set(features):
         raise BadInput(f"tfds:{name} has the features {sorted(features)}; image and label needed")
     splits = builder.info.splits
-    train = next((split for split in ("train", *VALIDATION_NAMES) if split in splits), None)
-    if train is None:
+    called = {SPLIT_NAMES.get(split, split): split for split in splits}
+    usable = [called[split] for split in ("train", *EVALUATION_SPLITS) if split in called]
+    if not usable:
         raise BadInput(f"tfds:{name} has the splits {sorted(splits)}; train or test needed")
-    validation = next((s for s in VALIDATION_NAMES if s in splits and s != train), None)
-    names = {"train": train} | ({"validation": validation} if validation else {})
+    names = dict(zip(("train", "validation"), usable, strict=False))
     return Source(
         features["label"].names,
         features["label"].names,
@@ -248,46 +270,93 @@ def _ilsvrc2012(root: Path) -> Source:
 
 def _tiny_imagenet(root: Path) -> Source:
     """`train/<wnid>/images/*`, and `val/images/*` labelled by `val/val_annotations.txt`."""
-    train = _class_folder_files(root / "train", subfolder="images")
+    train = _training_files(root / "train", subfolder="images")
     images = root / "val" / "images"
     rows = _read_table(root / "val" / "val_annotations.txt")
     validation = [(images / name, rest.partition("\t")[0]) for name, rest in rows.items()]
     return _from_files(root, {"train": train, "validation": validation})
 
 
-def _split_folders(root: Path) -> Source:
-    """`train/<class>/*` and, where there is one, `validation/`, `val/` or `test/<class>/*`."""
-    files = {"train": _class_folder_files(root / "train")}
-    held_out = next((name for name in VALIDATION_NAMES if (root / name).is_dir()), None)
-    if held_out:
-        files["validation"] = _class_folder_files(root / held_out)
+def _folders(root: Path) -> Source:
+    """`<split>/<class>/*`, else `<class>/*`: whichever the folders' names tell."""
+    splits = {folder: SPLIT_NAMES.get(folder.name.lower()) for folder in _visible_folders(root)}
+    named = [split for split in splits.values() if split]
+    if "train" in named or (named and len(named) == len(splits)):
+        return _split_folders(root, splits)
+    return _class_folders(root)
+
+
+def _split_folders(root: Path, splits: dict[Path, str | None]) -> Source:
+    """`<split>/<class>/*` under any of `SPLIT_NAMES`.
+
+    A `test` without class folders has no labels and is left alone, as ImageNet's.
+    """
+    if strangers := [folder.name for folder, split in splits.items() if split is None]:
+        raise BadInput(
+            f"{str(root)!r} has folders of splits and others beside them: "
+            f"{', '.join(map(repr, strangers))}; a split is called one of {', '.join(SPLIT_NAMES)}"
+        )
+    folders: dict[str, Path] = {}
+    for folder, split in splits.items():
+        if split in folders:
+            raise BadInput(
+                f"{folders[split].name!r} and {folder.name!r} of {str(root)!r} are both "
+                f"{split}; leave one"
+            )
+        folders[split] = folder
+    if "train" not in folders:
+        raise BadInput(
+            f"{str(root)!r} has {', '.join(repr(folder.name) for folder in splits)} and no 'train'"
+        )
+    files = {"train": _training_files(folders["train"])}
+    for split in EVALUATION_SPLITS:
+        if split in folders:
+            files[split] = _class_folder_files(folders[split])
+    if not files.get("test", True):
+        del files["test"]
+    for split, listing in files.items():
+        if not listing:
+            raise BadInput(
+                f"no class folders with images in {folders[split].name!r} of {str(root)!r}; "
+                f"sort its images into them, or list all with their labels in {_A_MANIFEST}"
+            )
     return _from_files(root, files)
 
 
 def _class_folders(root: Path) -> Source:
     """`<class>/*`: everything is `train`; preparation carves the validation split."""
-    return _from_files(root, {"train": _class_folder_files(root)})
+    if (files := _class_folder_files(root)) or not _visible_files(root):
+        return _from_files(root, {"train": _training_files(root) if files else []})
+    if (root / VALIDATION_ARCHIVE).is_file():
+        raise BadInput(
+            f"{str(root)!r} has {VALIDATION_ARCHIVE} and no {TRAIN_ARCHIVE}; put it beside"
+        )
+    raise BadInput(
+        f"files lie directly in {str(root)!r} and none in class folders; sort the images into "
+        f"<class>/, or list them with their labels in {_A_MANIFEST}"
+    )
 
 
 # What a folder is told by, and who opens it; the first that fits.
 _LAYOUTS = {
     TRAIN_ARCHIVE: _ilsvrc2012,
     "val/val_annotations.txt": _tiny_imagenet,
-    "train": _split_folders,
-    "": _class_folders,
+    "": _folders,
 }
+_A_MANIFEST = "a .csv or .jsonl manifest"
 
 
 def _manifest(file: Path) -> Source:
     """A table of `path`, `label` and, where there are several, `split`.
 
-    Paths are relative to the manifest's folder or absolute. The splits are `train`, `validation`
-    (or `val`), and test sets under other names.
+    Paths are relative to the manifest's folder or absolute. The splits go by any of `SPLIT_NAMES`;
+    test sets have names of their own.
     """
     try:
-        with file.open(newline="") as lines:
+        # Excel begins a file with a byte order mark.
+        with file.open(newline="", encoding="utf-8-sig") as lines:
             rows = (
-                list(csv.DictReader(lines))
+                list(_csv_rows(lines))
                 if file.suffix == ".csv"
                 else [json.loads(line) for line in lines if line.strip()]
             )
@@ -296,10 +365,14 @@ def _manifest(file: Path) -> Source:
         files: dict[str, list[tuple[Path, str]]] = {"train": []}
         for row in rows:
             split = row.get("split") or "train"
-            split = "validation" if split == "val" else split
+            split = SPLIT_NAMES.get(split.lower(), split)
+            if not split.isidentifier():
+                raise ValueError(f"{split!r} is no name of a split; letters, digits and _")
             if row["label"] in (None, ""):
                 raise ValueError(f"no label for {row['path']}")
             files.setdefault(split, []).append((file.parent / row["path"], str(row["label"])))
+        if not files["train"]:
+            raise ValueError(f"it lists nothing for train, only for {', '.join(list(files)[1:])}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(
             f"cannot read {str(file)!r} ({type(error).__name__}: {error}); a .csv begins with the "
@@ -308,25 +381,55 @@ def _manifest(file: Path) -> Source:
     return _from_files(file.parent, files)
 
 
+def _csv_rows(lines: Iterable[str]) -> Iterator[dict[str, str]]:
+    """The rows by the names of their columns, without the blanks around a cell."""
+    for row in csv.DictReader(lines, skipinitialspace=True):
+        yield {name.strip(): (cell or "").strip() for name, cell in row.items() if name}
+
+
+def _training_files(folder: Path, subfolder: str = "") -> list[tuple[Path, str]]:
+    """The files of `train`, where every class folder must hold one."""
+    files = _class_folder_files(folder, subfolder)
+    filled = {name for _, name in files}
+    empty = [f.name for f in _visible_folders(folder) if f.name not in filled]
+    if files and empty:
+        raise BadInput(
+            f"class folders of {str(folder)!r} hold no image: {', '.join(map(repr, empty))}; "
+            "fill or remove them"
+        )
+    return files
+
+
 def _class_folder_files(folder: Path, subfolder: str = "") -> list[tuple[Path, str]]:
-    """Every visible file below each class folder, with the folder's name, in sorted order."""
+    """What may be an image below each class folder, with the folder's name, in sorted order."""
     return [
         (path, class_folder.name)
-        for class_folder in sorted(folder.iterdir())
-        if class_folder.is_dir() and not class_folder.name.startswith(".")
+        for class_folder in _visible_folders(folder)
         for path in sorted((class_folder / subfolder).rglob("*"))
-        if not path.is_dir() and not path.name.startswith(".")
+        if not path.is_dir()
+        and not path.name.startswith(".")
+        and path.suffix.lower() not in BESIDE_IMAGES
     ]
 
 
+def _visible_folders(root: Path) -> list[Path]:
+    return sorted(
+        path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+
+
+def _visible_files(root: Path) -> list[Path]:
+    return [path for path in root.iterdir() if path.is_file() and not path.name.startswith(".")]
+
+
 def _from_files(root: Path, files: dict[str, list[tuple[Path, str]]]) -> Source:
-    """A source of files, each with the name of its class; a missing one is an empty one."""
+    """A source of files, each with the name of its class, whether they are there or not."""
 
     def member(path: Path, name: str) -> Member:
         relative = path.relative_to(root) if path.is_relative_to(root) else path
         key = os.fsencode(relative).decode("utf-8", "replace")
         if not path.is_file():
-            return Member(key, str(path), 0, 0, 0, name)
+            return Member(key, str(path), 0, 0, None, name)
         status = path.stat()
         return Member(key, str(path), status.st_mtime_ns, 0, status.st_size, name)
 
@@ -366,11 +469,11 @@ def _from_members(root: Path, members: dict[str, list[Member]], words: dict[str,
     labels = {class_id: number for number, class_id in enumerate(classes)}
     for split, listing in members.items():
         if not listing:
-            raise BadInput(f"no class folders with images in {split!r} of {str(root)!r}")
+            raise BadInput(f"no images for {split!r} in {str(root)!r}")
         if unknown := sorted({member.class_id for member in listing} - set(classes)):
             raise BadInput(
                 f"{split} has {len(unknown)} classes that train lacks, {unknown[0]!r} first; "
-                "both need the same class folders"
+                "both need the same classes"
             )
     names = _class_names(classes, words)
     if unusable := [name for name in names if not name or not _is_utf8(name)]:
@@ -380,17 +483,20 @@ def _from_members(root: Path, members: dict[str, list[Member]], words: dict[str,
     return Source(
         names,
         classes,
-        {
-            split: Blobs(tuple(_blob(member, labels[member.class_id]) for member in listing))
-            for split, listing in members.items()
-        },
+        {split: Blobs(tuple(_blobs(listing, labels))) for split, listing in members.items()},
     )
 
 
-def _blob(member: Member, label: int) -> Blob:
-    """Where a member lies, for processes that may run in another folder."""
-    key, path, *place, _ = member
-    return Blob(key, str(Path(path).absolute()), *place, label)
+def _blobs(members: list[Member], labels: dict[str, int]) -> Iterator[Blob]:
+    """Where members lie, for processes that may run in another folder.
+
+    What is listed again has a number behind its key.
+    """
+    times: Counter[str] = Counter()
+    for key, path, *place, class_id in members:
+        times[key] += 1
+        key = f"{key}#{times[key]}" if times[key] > 1 else key
+        yield Blob(key, str(Path(path).absolute()), *place, labels[class_id])
 
 
 def _by_number_or_name(class_id: str) -> tuple[int, str]:
