@@ -85,8 +85,9 @@ class PrepareConfig:
     """From a pile of images to a clean TFDS data set on disk.
 
     Args:
-        source: a folder of images, of Tiny ImageNet or of the ILSVRC2012 archives; a `.csv` or
-            `.jsonl` manifest; `tfds:NAME`; or `digits` (the scans scikit-learn carries).
+        source: a folder of `<class>/*` or of `train/<class>/*` with `val` and `test` beside it,
+            of Tiny ImageNet or of the ILSVRC2012 archives; a `.csv` or `.jsonl` manifest;
+            `tfds:NAME`; or `digits` (the scans scikit-learn carries).
         out: the folder to write; `tfds.builder_from_directory` reads it. Until it is finished, the
             disk holds the images twice.
         tests: further test sets by the name of their split, each a source of its own with the
