@@ -31,6 +31,8 @@ import turns
 
 PEERS = Path(__file__).parent / "train_peers"
 SIZE_PX = 224
+# Of a whole run's epoch: two workers' seven batches are 224 of the photographs.
+EPOCH_STEPS = 7
 Rates = dict[str, list[float]]
 
 
@@ -124,7 +126,7 @@ def compare_steps(network: str, setting: Setting, arguments: argparse.Namespace)
 
 def compare_whole(arguments: argparse.Namespace, scratch: Path) -> None:
     """`pipelines.train` on files against the bare step, resnet18."""
-    command = [sys.executable, PEERS / "zoo_loop.py", "resnet18", CPU.batch, 8, SIZE_PX]
+    command = [sys.executable, PEERS / "zoo_loop.py", "resnet18", CPU.batch, EPOCH_STEPS, SIZE_PX]
     rates: Rates = {"pipelines.train": [], "bare step": []}
     with ExitStack() as children:
         bare, _ = turns.start(command, scratch / "log", children)
@@ -132,7 +134,7 @@ def compare_whole(arguments: argparse.Namespace, scratch: Path) -> None:
             run = scratch / f"whole{number}"
             train(arguments.data, run, CPU.batch)
             rates["pipelines.train"].append(second_epoch_rate(run))
-            rates["bare step"].append(8 * CPU.batch / turns.turn(bare)["wall_s"])
+            rates["bare step"].append(EPOCH_STEPS * CPU.batch / turns.turn(bare)["wall_s"])
     report("resnet18, files to logs", rates, {}, "pipelines.train", {"bare step": 0.95})
 
 
@@ -170,8 +172,8 @@ def train(data: Path, run: Path, batch: int, prefix: list[str] | None = None) ->
 
 
 def train_command(data: Path, run: Path, batch: int, prefix: list[str]) -> list[str]:
-    """Two epochs of eight steps; the first one has the tracing in it."""
-    images = 8 * batch
+    """Two epochs; the first one has the tracing in it."""
+    images = EPOCH_STEPS * batch
     return [
         *(*prefix, sys.executable, "-m", "pipelines.train", str(data), "--network=resnet18"),
         *(f"--run={run}", "--epochs=2", f"--global_batch_size={batch}"),
