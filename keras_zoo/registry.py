@@ -290,7 +290,7 @@ CARDS: dict[str, Card] = {
             min_size_px=15,
             dropout=0.2,
             published=Published(69.778, 89.530, _TORCHVISION),
-            aux_heads=AuxHeads("keras_zoo.googlenet:with_aux_heads", 13_004_888, 15),
+            aux_heads=AuxHeads("keras_zoo.googlenet:with_aux_heads", 13_004_888, 31),
         ),
         Card(
             name="inception_v3",

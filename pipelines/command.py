@@ -162,7 +162,7 @@ def _networks(parser: ArgumentParser, arguments: list[str]) -> dict[str, tuple[s
         # What is missing does not keep the rest from being printed.
         drawn = parser.get_defaults()
     return {
-        prefix: (drawn[f"{prefix}network"], drawn[f"{prefix}weights"])
+        prefix: (drawn[f"{prefix}network"], drawn[f"{prefix}init"])
         for prefix in ("", "train.")
         if f"{prefix}network" in drawn
     }

@@ -18,6 +18,7 @@ LOSSES = ("softmax", "binary")
 PRECISIONS = ("float32", "bfloat16", "float16")
 ON_NAN = ("stop", "rollback")
 ON_DISK_FULL = ("stop", "go_on")
+CHECKPOINTS = ("newest", "best")
 # The highest value of each strength; zero is none.
 AUGMENT_STRENGTHS = {
     "randaugment_magnitude": 30,
@@ -33,6 +34,10 @@ AUGMENT_STRENGTHS = {
 def _require(holds: bool, message: str) -> None:
     if not holds:
         raise ValueError(message)
+
+
+def _require_checkpoint(name: str) -> None:
+    _require(name in CHECKPOINTS, f"checkpoint is {name!r}; one of {', '.join(CHECKPOINTS)}")
 
 
 class Kind(NamedTuple):
@@ -382,7 +387,7 @@ class TrainConfig:
     Args:
         network: a name from `python -m keras_zoo list`.
         data: a folder that `pipelines.prepare` wrote.
-        weights: what to start from: a published set (`imagenet`), a file, as `keras_zoo.build`
+        init: what to start from: a published set (`imagenet`), a file, as `keras_zoo.build`
             takes it, or the folder of a run; fresh unless given. The classifier stays fresh for
             other classes.
         run: the folder of this run; an existing one resumes.
@@ -393,7 +398,7 @@ class TrainConfig:
         augment: how training images are varied.
         optimizer: what turns gradients into steps.
         schedule: the learning rate over the steps.
-        fine_tuning: what is left of `weights`.
+        fine_tuning: what is left of `init`.
         epochs: passes over the training split; the learning rate's schedule is this long.
         stop_after_epochs: ends the run early, its schedule unchanged; a later run goes on.
         early_stopping_epochs: epochs without a better top-1 after which the run ends; never unless
@@ -433,7 +438,7 @@ class TrainConfig:
 
     data: Path
     network: str = "resnet50"
-    weights: str | None = None
+    init: str | None = None
     run: Path = Path("runs/resnet50")
     train_split: str = "train"
     validation_split: str = "validation"
@@ -468,10 +473,19 @@ class TrainConfig:
     local_workers: int = 1
 
     def __post_init__(self) -> None:
-        smallest_px = card(self.network).min_size_px
+        heads = card(self.network).aux_heads
+        _require(
+            not self.aux_weights or heads is not None,
+            f"aux_weights is {list(self.aux_weights)} and {self.network} has no auxiliary "
+            "classifiers; leave it out",
+        )
+        built = heads if self.aux_weights else card(self.network)
+        smallest_px = built.min_size_px
         _require(
             self.input.size_px >= smallest_px,
-            f"input.size_px is {self.input.size_px}; {self.network} needs at least {smallest_px}",
+            f"input.size_px is {self.input.size_px}; {self.network} "
+            f"{'with auxiliary classifiers ' if self.aux_weights else ''}needs at least "
+            f"{smallest_px}",
         )
         _require(self.epochs >= 1, f"epochs is {self.epochs}; at least 1")
         _require(
@@ -521,11 +535,6 @@ class TrainConfig:
         _require(
             self.dropout is None or 0 <= self.dropout < 1,
             f"dropout is {self.dropout}; it lies in [0, 1)",
-        )
-        _require(
-            not self.aux_weights or card(self.network).aux_heads is not None,
-            f"aux_weights is {list(self.aux_weights)} and {self.network} has no auxiliary "
-            "classifiers; leave it out",
         )
         _require(
             min(self.aux_weights, default=0) >= 0,
@@ -670,6 +679,10 @@ class EvaluateConfig:
         run: a folder that `pipelines.train` wrote.
         data: a prepared data set with the same classes; the run's own unless given.
         split: what to measure, in TFDS's notation; the run's validation split unless given.
+        checkpoint: `newest`, or `best`: of the epoch with the best top-1.
+        crops: 1, the central one; or 10, as AlexNet was measured: the corners and the centre of the
+            central square of `input.resize_px`, and their mirror images, whose probabilities are
+            averaged.
         real_labels: ImageNet-ReaL's `real.json`, to measure top-1 against as well, in a second
             pass; for ILSVRC2012's validation images under the names they were published with.
         batch_size: images at a time; the result does not depend on it.
@@ -678,10 +691,14 @@ class EvaluateConfig:
     run: Path
     data: Path | None = None
     split: str | None = None
+    checkpoint: str = "newest"
+    crops: int = 1
     real_labels: Path | None = None
     batch_size: int = 64
 
     def __post_init__(self) -> None:
+        _require_checkpoint(self.checkpoint)
+        _require(self.crops in (1, 10), f"crops is {self.crops}; 1 or 10")
         _require(self.batch_size >= 1, f"batch_size is {self.batch_size}; at least 1")
 
 
@@ -692,14 +709,17 @@ class ExportConfig:
     Args:
         run: a folder that `pipelines.train` wrote.
         out: the model's folder; its versions are 1, 2, ...
+        checkpoint: `newest`, or `best`: of the epoch with the best top-1.
         top_k: labels in an answer.
     """
 
     run: Path
     out: Path
+    checkpoint: str = "newest"
     top_k: int = 5
 
     def __post_init__(self) -> None:
+        _require_checkpoint(self.checkpoint)
         _require(self.top_k >= 1, f"top_k is {self.top_k}; at least 1")
 
 

@@ -39,11 +39,11 @@ def test_the_network_brings_its_own_input_and_run_folder():
 
 
 def test_weights_bring_the_input_they_were_trained_with():
-    keras_vgg = ["data", "--network", "vgg16", "--weights", "imagenet-keras"]
+    keras_vgg = ["data", "--network", "vgg16", "--init", "imagenet-keras"]
     assert parse(TrainConfig, keras_vgg).input.channels == "BGR"
     assert parse(TrainConfig, ["data", "--network", "vgg16"]).input.channels == "RGB"
     with pytest.raises(BadInput, match="imagenet-keras"):
-        parse(TrainConfig, ["data", "--network", "vgg16", "--weights", "imaginary"])
+        parse(TrainConfig, ["data", "--network", "vgg16", "--init", "imaginary"])
 
 
 def test_later_arguments_win_over_the_file(tmp_path):

@@ -70,7 +70,7 @@ def test_a_run_goes_on_from_another_with_other_classes(run, two_classes, tmp_pat
     """All but the classifier is held, so that what it begins with is seen at its end."""
     source = tmp_path / "source"
     shutil.copytree(run, source)
-    arguments = f"{two_classes} --network simple_cnn --weights {source} --run {tmp_path / 'tuned'}"
+    arguments = f"{two_classes} --network simple_cnn --init {source} --run {tmp_path / 'tuned'}"
     held = "--fine_tuning.freeze [stage,fc1] --epochs 1 --schedule.warmup_epochs 0"
     size = "--global_batch_size 8 --augment.crop_area [0.5,1]"
     config = parse(TrainConfig, f"{arguments} {held} {size}".split())
@@ -86,17 +86,17 @@ def test_a_run_goes_on_from_another_with_other_classes(run, two_classes, tmp_pat
 
 
 def test_a_run_hands_on_what_it_sees_of_an_image(digits, run):
-    config = digits_config(digits, run.parent / "another", "--weights", str(run))
+    config = digits_config(digits, run.parent / "another", "--init", str(run))
     assert config.input == Run.open(run).config().input
-    wider = ["d", "--network", "simple_cnn", "--weights", str(run), "--input.size_px", "40"]
+    wider = ["d", "--network", "simple_cnn", "--init", str(run), "--input.size_px", "40"]
     assert parse(TrainConfig, wider).input.size_px == 40
 
 
 def test_the_run_of_another_network_is_refused(run, tmp_path):
-    config = parse(TrainConfig, ["d", "--network", "resnet18", "--weights", str(run)])
+    config = parse(TrainConfig, ["d", "--network", "resnet18", "--init", str(run)])
     with pytest.raises(BadInput, match="a run of simple_cnn, and network is resnet18"):
         starting_weights(config)
-    nothing = parse(TrainConfig, [*SMALL, "--weights", str(tmp_path)])
+    nothing = parse(TrainConfig, [*SMALL, "--init", str(tmp_path)])
     with pytest.raises(BadInput, match=r"unknown weights .*its sets: 'imagenet'"):
         training_classifier(nothing, 3, starting_weights(nothing))
 

@@ -1,4 +1,4 @@
-"""What is trained: normalisation, learning rate and weight decay, against their formulas."""
+"""What is trained: normalisation and weight decay, against their formulas."""
 
 import keras
 import numpy as np
@@ -7,7 +7,8 @@ import pytest
 from keras_zoo import InputSpec
 from pipelines.command import parse
 from pipelines.config import TrainConfig
-from pipelines.training.model import image_classifier, learning_rate, optimizer
+from pipelines.training.model import image_classifier
+from pipelines.training.optimizers import optimizer
 
 
 @pytest.mark.parametrize("channels", ["RGB", "BGR"])
@@ -20,26 +21,6 @@ def test_the_model_normalises_as_its_input_spec_says(channels):
     ordered = pixels[..., ::-1] if channels == "BGR" else pixels
     expected = backbone(np.float32((ordered - np.array(mean)) / np.array(std)))
     np.testing.assert_allclose(model(pixels), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_the_learning_rate_warms_up_and_then_follows_a_cosine():
-    config = parse(
-        TrainConfig,
-        ["d", "--epochs", "10", "--schedule.warmup_epochs", "2", "--optimizer.base_lr", "0.5"],
-    )
-    schedule = learning_rate(config, steps_per_epoch=100)
-    assert float(schedule(0)) == 0
-    assert float(schedule(100)) == pytest.approx(0.25)
-    assert float(schedule(200)) == pytest.approx(0.5)
-    for step in (300, 600, 999):
-        share = (step - 200) / 800
-        assert float(schedule(step)) == pytest.approx(0.25 * (1 + np.cos(np.pi * share)), abs=1e-6)
-    assert float(schedule(1000)) == pytest.approx(0, abs=1e-7)
-
-
-def test_without_warm_up_training_begins_at_the_peak():
-    config = parse(TrainConfig, ["d", "--schedule.warmup_epochs", "0"])
-    assert float(learning_rate(config, steps_per_epoch=10)(0)) == pytest.approx(config.peak_lr)
 
 
 def test_a_step_without_gradients_decays_kernels_alone():

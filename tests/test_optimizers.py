@@ -7,7 +7,8 @@ from keras import layers
 
 from pipelines.command import parse
 from pipelines.config import TrainConfig
-from pipelines.training.model import example_losses, optimizer
+from pipelines.training.losses import example_losses
+from pipelines.training.optimizers import optimizer
 
 STEPS_PER_EPOCH = 10
 RATE = 0.05

@@ -10,10 +10,10 @@ import tensorflow_datasets as tfds
 
 from keras_zoo import InputSpec
 from pipelines.config import EvaluateConfig
-from pipelines.data.streams import open_dataset
+from pipelines.data.streams import evaluation_stream, open_dataset
 from pipelines.errors import BadInput
 from pipelines.evaluation.accuracy import evaluate
-from pipelines.evaluation.real_labels import measure_real, real_stream
+from pipelines.evaluation.real_labels import measure_real, with_real_labels
 from tests.conftest import numbered_config
 
 IMAGES = 70
@@ -56,6 +56,12 @@ def ilsvrc2012(tmp_path_factory):
         data_dir=folder, features=features, filename_template=template
     )
     return folder, rows
+
+
+def labelled(folder, split, file):
+    dataset = open_dataset(folder)
+    images = evaluation_stream(dataset, split, SPEC, 16)
+    return with_real_labels(images, dataset, split, file)
 
 
 def colours(images, training):
@@ -137,7 +143,7 @@ def test_evaluation_counts_the_images_that_have_labels(
 def test_a_file_of_something_else_is_refused(ilsvrc2012, text, told, tmp_path):
     (tmp_path / "real.json").write_text(text)
     with pytest.raises(BadInput, match=told):
-        real_stream(open_dataset(ilsvrc2012[0]), "validation", SPEC, 16, tmp_path / "real.json")
+        labelled(ilsvrc2012[0], "validation", tmp_path / "real.json")
 
 
 def test_classes_in_another_order_are_refused(ilsvrc2012, tmp_path):
@@ -145,13 +151,13 @@ def test_classes_in_another_order_are_refused(ilsvrc2012, tmp_path):
     next_class = np.stack([rows[:, 0], (rows[:, 1] + 1) % 1000, rows[:, 2]], axis=1)
     real_json(tmp_path / "real.json", next_class)
     with pytest.raises(BadInput, match=r"\d of \d\d images .* not in the order of the sorted syn"):
-        real_stream(open_dataset(folder), "validation", SPEC, 16, tmp_path / "real.json")
+        labelled(folder, "validation", tmp_path / "real.json")
 
 
 def test_other_images_and_other_classes_are_refused(ilsvrc2012, numbered, tmp_path):
     folder, rows = ilsvrc2012
     real_json(tmp_path / "real.json", rows)
     with pytest.raises(BadInput, match=r"'val/\d+.JPEG' in the split 'other' is no validation"):
-        real_stream(open_dataset(folder), "other", SPEC, 16, tmp_path / "real.json")
+        labelled(folder, "other", tmp_path / "real.json")
     with pytest.raises(BadInput, match="has 10 classes"):
-        real_stream(open_dataset(numbered), "validation", SPEC, 16, tmp_path / "real.json")
+        labelled(numbered, "validation", tmp_path / "real.json")

@@ -22,8 +22,8 @@ from pipelines.command import dump
 from pipelines.errors import Failed
 from pipelines.train import main
 from pipelines.training.checkpoints import RECORD, STATE, Checkpoints
-from pipelines.training.model import learning_rate
 from pipelines.training.run import Run
+from pipelines.training.schedules import learning_rate
 from pipelines.training.step import TrainingStep
 from pipelines.training.train import train
 from tests.conftest import RECIPE, digits_config

@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.command import parse
 from pipelines.config import TrainConfig
-from pipelines.training.model import learning_rate
+from pipelines.training.schedules import learning_rate
 
 STEPS_PER_EPOCH = 50
 EPOCHS = 20

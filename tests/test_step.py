@@ -12,7 +12,8 @@ from pipelines.command import parse
 from pipelines.config import TrainConfig
 from pipelines.errors import BadInput
 from pipelines.training.divergence import first_not_finite
-from pipelines.training.model import at_size, every_layer, example_losses, image_classifier
+from pipelines.training.losses import example_losses
+from pipelines.training.model import at_size, every_layer, image_classifier
 from pipelines.training.state import State
 from pipelines.training.step import TrainingStep
 from pipelines.training.train import train

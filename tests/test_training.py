@@ -137,7 +137,7 @@ def test_a_loss_that_diverges_ends_the_run_with_what_to_change(digits, tmp_path)
 def test_a_run_begins_from_the_weights_of_a_file(digits, tmp_path):
     network = keras_zoo.build("simple_cnn")
     network.save_weights(tmp_path / "start.weights.h5")
-    start = ["--weights", str(tmp_path / "start.weights.h5")]
+    start = ["--init", str(tmp_path / "start.weights.h5")]
     config = digits_config(digits, tmp_path / "run", *start)
     frozen = dataclasses.replace(
         config,
@@ -151,7 +151,7 @@ def test_a_run_begins_from_the_weights_of_a_file(digits, tmp_path):
 
 def test_weights_of_another_network_are_refused(digits, tmp_path):
     keras_zoo.build("resnet18", num_classes=10).save_weights(tmp_path / "other.weights.h5")
-    other = ["--weights", str(tmp_path / "other.weights.h5")]
+    other = ["--init", str(tmp_path / "other.weights.h5")]
     with pytest.raises(BadInput, match="weights"):
         train(digits_config(digits, tmp_path / "run", *other))
     assert not (tmp_path / "run").exists()

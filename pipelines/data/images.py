@@ -5,6 +5,7 @@ Evaluation, export and the server call the same `evaluation_image`; the only oth
 the window that the output shows is decoded.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -95,6 +96,21 @@ def evaluation_image(encoded: tf.Tensor, spec: InputSpec) -> tf.Tensor:
         return central_square(_decode_other(encoded, spec.num_channels), spec)
 
     return tf.ensure_shape(tf.cond(tf.io.is_jpeg(encoded), from_jpeg, from_other), spec.shape)
+
+
+def ten_crops(encoded: tf.Tensor, spec: InputSpec) -> tf.Tensor:
+    """Encoded bytes -> uint8 `(10, size_px, size_px, C)`: corners, centre and their mirror images.
+
+    Of the central square of `resize_px` (Krizhevsky et al., NIPS 2012, section 4.1).
+    """
+    side, whole_px = spec.size_px, spec.resize_px
+    square = evaluation_image(
+        encoded, dataclasses.replace(spec, size_px=whole_px, crop_fraction=1.0)
+    )
+    far = whole_px - side
+    corners = [(0, 0), (0, far), (far, 0), (far, far), (round(far / 2), round(far / 2))]
+    crops = tf.stack([square[top : top + side, left : left + side] for top, left in corners])
+    return tf.concat([crops, tf.reverse(crops, axis=[2])], axis=0)
 
 
 def central_square(image: tf.Tensor, spec: InputSpec) -> tf.Tensor:

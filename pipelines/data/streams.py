@@ -6,6 +6,7 @@ with any number of threads, the next one differs, and a stream can begin at any 
 versions of TensorFlow, or two kinds of processor, pixels may differ by one.
 """
 
+import dataclasses
 import os
 import socket
 from pathlib import Path
@@ -17,12 +18,18 @@ import tensorflow_datasets as tfds
 from keras_zoo import InputSpec
 from pipelines.config import TrainConfig
 from pipelines.data.augment import augment_image, mix
-from pipelines.data.images import evaluation_image, hush_transposing, training_image
+from pipelines.data.images import (
+    evaluation_image,
+    hush_transposing,
+    ten_crops,
+    training_image,
+)
 from pipelines.data.parallel import available_cores
 from pipelines.errors import BadInput
 
 # Files read at a time, a record from each in turn.
 OPEN_FILES = 8
+EVALUATION_CROPS = {1: evaluation_image, 10: ten_crops}
 # What the tf.data service hands to a worker at a time: no more records of one file than this.
 PIECE_RECORDS = 1024
 # A service that runs answers within this time.
@@ -270,8 +277,9 @@ def _augmented(
     encoded, label = _parsed(dataset, record)
     seed = tf.random.fold_in(tf.stack([tf.constant(config.seed, tf.int64), epoch]), index)
     crop_seed, colour_seed = tf.unstack(tf.random.split(seed, 2))
+    spec = dataclasses.replace(config.input, size_px=config.last_size_px)
     size_px = _size_px(config, epoch)
-    pixels = training_image(encoded, config.input, config.augment, crop_seed, size_px)
+    pixels = training_image(encoded, spec, config.augment, crop_seed, size_px)
     pixels = augment_image(pixels, config.augment, colour_seed)
     return pixels, tf.one_hot(label, len(class_names(dataset)))
 
@@ -287,12 +295,14 @@ def evaluation_stream(
     split: str,
     spec: InputSpec,
     batch_size: int,
+    crops: int = 1,
     *,
     worker: int = 0,
     num_workers: int = 1,
 ) -> tf.data.Dataset:
     """Every image of a split once: uint8 `(B, S, S, C)`, int64 labels `(B,)`, bool mask `(B,)`.
 
+    With 10 crops, the images are `(B, 10, S, S, C)`.
     In the order of the files on disk. The last batch is filled up to `batch_size` with blank
     images whose mask is False. Each of several workers gets its own part of the images, and all
     of them equally many batches.
@@ -304,10 +314,11 @@ def evaluation_stream(
 
     def central(_: tf.Tensor, record: tf.Tensor):
         encoded, label = _parsed(dataset, record)
-        return evaluation_image(encoded, spec), label, True
+        return EVALUATION_CROPS[crops](encoded, spec), label, True
 
     def blank(_: tf.Tensor):
-        return tf.zeros(spec.shape, tf.uint8), tf.zeros((), tf.int64), False
+        shape = spec.shape if crops == 1 else (crops, *spec.shape)
+        return tf.zeros(shape, tf.uint8), tf.zeros((), tf.int64), False
 
     threads = available_cores()
     return (

@@ -10,9 +10,9 @@ import tensorflow as tf
 from pipelines.config import EvaluateConfig
 from pipelines.data.streams import class_names, evaluation_stream, num_images, open_dataset
 from pipelines.errors import BadInput
-from pipelines.evaluation.real_labels import RealAccuracy, measure_real, real_stream
-from pipelines.training.model import logits_of
-from pipelines.training.run import Run, first_difference
+from pipelines.evaluation.real_labels import RealAccuracy, measure_real, with_real_labels
+from pipelines.training.model import predictions
+from pipelines.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def measure(model: keras.Model, stream: tf.data.Dataset) -> Accuracy:
 
     Args:
         model: uint8 images -> logits.
-        stream: batches of (images, labels, mask); images whose mask is False do not count.
+        stream: batches of `evaluation_stream`; images whose mask is False do not count.
 
     Returns:
         Whole counts, so that they do not depend on the batch size or on the number of devices;
@@ -78,7 +78,7 @@ def counting_step(model: keras.Model) -> CountingStep:
     strategy = tf.distribute.get_strategy()
 
     def one_replica(images: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tuple:
-        logits = logits_of(model(images, training=False))
+        logits = predictions(model, images)
         own = tf.gather(logits, labels, axis=1, batch_dims=1)[:, tf.newaxis]
         above = tf.reduce_sum(tf.cast(logits >= own, tf.int64), axis=1)
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
@@ -118,16 +118,16 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     dataset = open_dataset(config.data or trained.data)
     split = config.split or trained.validation_split
     num_images(dataset, split)
-    if class_names(dataset) != run.class_names():
+    run.require_classes(class_names(dataset), str(dataset.data_dir))
+    if config.crops > 1 and trained.input.crop_fraction == 1:
         raise BadInput(
-            f"{dataset.data_dir} has other classes than {str(config.run)!r} was trained on: "
-            f"{first_difference(class_names(dataset), run.class_names())}; prepare it from the "
-            "same class folders"
+            f"crops is {config.crops} and the run's input.crop_fraction is 1: all of them would be "
+            "the same; leave crops out"
         )
-    seen = (dataset, split, trained.input, config.batch_size)
-    real = None if config.real_labels is None else real_stream(*seen, config.real_labels)
-    classifier = run.classifier()
-    accuracy = measure(classifier, evaluation_stream(*seen))
+    images = evaluation_stream(dataset, split, trained.input, config.batch_size, config.crops)
+    real = config.real_labels and with_real_labels(images, dataset, split, config.real_labels)
+    classifier = run.classifier(config.checkpoint)
+    accuracy = measure(classifier, images)
     return Evaluation(
         run=str(config.run),
         data=str(dataset.data_dir),
@@ -136,5 +136,5 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         top1=accuracy.top1,
         top5=accuracy.top5,
         loss=accuracy.loss,
-        real=None if real is None else measure_real(classifier, real),
+        real=real and measure_real(classifier, real),
     )

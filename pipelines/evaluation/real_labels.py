@@ -16,10 +16,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from keras_zoo import InputSpec
-from pipelines.data.streams import class_names, evaluation_stream, names_and_labels
+from pipelines.data.streams import class_names, names_and_labels
 from pipelines.errors import BadInput
-from pipelines.training.model import logits_of
+from pipelines.training.model import predictions
 
 IMAGES = 50_000
 CLASSES = 1000
@@ -49,7 +48,7 @@ def measure_real(model: keras.Model, stream: tf.data.Dataset) -> RealAccuracy:
     strategy = tf.distribute.get_strategy()
 
     def one_replica(images: tf.Tensor, right: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        logits = logits_of(model(images, training=False))
+        logits = predictions(model, images)
         best = tf.reduce_max(tf.where(right, logits, -np.inf), axis=1, keepdims=True)
         first = logits >= best
         only_right = tf.reduce_any(first & right, axis=1) & ~tf.reduce_any(first & ~right, axis=1)
@@ -67,12 +66,15 @@ def measure_real(model: keras.Model, stream: tf.data.Dataset) -> RealAccuracy:
     return RealAccuracy(int(n), int(correct) / int(n))
 
 
-def real_stream(
-    dataset: tfds.core.DatasetBuilder, split: str, spec: InputSpec, batch_size: int, file: Path
+def with_real_labels(
+    images: tf.data.Dataset, dataset: tfds.core.DatasetBuilder, split: str, file: Path
 ) -> tf.data.Dataset:
-    """The images of `evaluation_stream` with their ReaL labels: `(images, bool (B, 1000))`.
+    """The images of an `evaluation_stream` with their ReaL labels: `(images, bool (B, 1000))`.
 
     Args:
+        images: the stream.
+        dataset: of which it is a split.
+        split: which one.
         file: `real.json`.
 
     Raises:
@@ -86,9 +88,9 @@ def real_stream(
             f"numbers of ImageNet's {CLASSES:,}"
         )
     labels = _read(file)
-    images = evaluation_stream(dataset, split, spec, batch_size)
     names, own_labels = names_and_labels(dataset, split)
     numbers = [_number(name, split) for name in names]
+    batch_size = images.element_spec[0].shape[0]
     # As many rows as images, the blank ones that fill the last batch among them.
     right = np.zeros((len(numbers) + -len(numbers) % batch_size, CLASSES), bool)
     for row, number in enumerate(numbers):

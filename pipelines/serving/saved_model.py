@@ -20,6 +20,7 @@ from pipelines.config import ExportConfig, TrainConfig
 from pipelines.data.images import central_square, evaluation_image
 from pipelines.data.streams import encoded_images, evaluation_stream, open_dataset
 from pipelines.errors import Failed
+from pipelines.training.checkpoints import model_sha256
 from pipelines.training.run import Run
 
 RECORD = Path("assets.extra") / "export.json"
@@ -61,9 +62,9 @@ def export(config: ExportConfig) -> Export:
     """
     run = Run.open(config.run)
     trained, names = run.config(), run.class_names()
-    model = run.classifier()
+    model = run.classifier(config.checkpoint)
     top_k = min(config.top_k, len(names))
-    sha256 = run.checkpoints.sha256()
+    sha256 = model_sha256(run.checkpoint(config.checkpoint))
     latest = latest_version(config.out)
     made = _recorded(latest) if latest else None
     if made and (made.run, made.checkpoint_sha256, made.top_k) == (str(config.run), sha256, top_k):

@@ -40,10 +40,14 @@ class Checkpoints:
         """The one that was written last, None if there is none."""
         return max(self.folder.glob("epoch_*"), default=None)
 
-    def sha256(self) -> str | None:
-        """What identifies the newest one's model; None if there is none."""
+    def best(self) -> Path | None:
+        """The one after the epoch with the best top-1; the newest before there is such an epoch."""
         newest = self.newest()
-        return _record(newest)["sha256"][MODEL] if newest else None
+        epoch = _progress(newest).best_epoch() if newest else 0
+        return self._after(epoch) if epoch else newest
+
+    def _after(self, epoch: int) -> Path:
+        return self.folder / f"epoch_{epoch:04d}"
 
     def save(self, state: State, progress: Progress, kept: int) -> None:
         """Writes a checkpoint, then removes all but the newest few and the best.
@@ -63,7 +67,7 @@ class Checkpoints:
                 "sha256": {name: _sha256(partial / name) for name in (MODEL, STATE)}
             }
             (partial / RECORD).write_text(json.dumps(record, indent=2))
-        best = self.folder / f"epoch_{progress.best_epoch():04d}"
+        best = self._after(progress.best_epoch())
         for old in sorted(self.folder.glob("epoch_*"))[:-kept]:
             if old != best:
                 shutil.rmtree(old)
@@ -77,24 +81,26 @@ class Checkpoints:
         newest = self.newest()
         if not newest:
             return Progress()
-        record = _verified(newest)
+        _verify(newest)
         state.model.load_weights(newest / MODEL)
         with np.load(newest / STATE) as arrays:
             state.restore(arrays)
-        del record["sha256"]
-        return Progress(**record)
+        return _progress(newest)
 
-    def model_file(self) -> Path | None:
-        """The newest one's weights as they are evaluated; None where there is no checkpoint.
 
-        Raises:
-            BadInput: a file is not the one that was written.
-        """
-        newest = self.newest()
-        if not newest:
-            return None
-        _verified(newest)
-        return newest / MODEL
+def model_file(checkpoint: Path) -> Path:
+    """A checkpoint's weights, as they are evaluated.
+
+    Raises:
+        BadInput: a file is not the one that was written.
+    """
+    _verify(checkpoint)
+    return checkpoint / MODEL
+
+
+def model_sha256(checkpoint: Path) -> str:
+    """What identifies a checkpoint's weights."""
+    return _record(checkpoint)["sha256"][MODEL]
 
 
 def _name(progress: Progress) -> str:
@@ -112,13 +118,15 @@ def _record(checkpoint: Path) -> dict[str, Any]:
     return record
 
 
-def _verified(checkpoint: Path) -> dict[str, Any]:
-    """The record of a checkpoint whose files are those that were written."""
-    record = _record(checkpoint)
-    for name, sha256 in record["sha256"].items():
+def _progress(checkpoint: Path) -> Progress:
+    return Progress(**{key: v for key, v in _record(checkpoint).items() if key != "sha256"})
+
+
+def _verify(checkpoint: Path) -> None:
+    """Refuses a checkpoint whose files are not those that were written."""
+    for name, sha256 in _record(checkpoint)["sha256"].items():
         if _sha256(checkpoint / name) != sha256:
             raise _corrupt(checkpoint, f"the SHA-256 of {name} is not the recorded one")
-    return record
 
 
 def _corrupt(checkpoint: Path, finding: str) -> BadInput:

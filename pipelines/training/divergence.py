@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from pipelines.config import TrainConfig
-from pipelines.training.model import example_losses
+from pipelines.training.losses import example_losses
 
 
 class Diverged(Exception):

@@ -83,7 +83,7 @@ class DryRun:
 def dry_run(config: TrainConfig) -> DryRun:
     """Builds what `train` would train, and trains it for a few steps on the real data.
 
-    The network begins with fresh weights, whatever `weights` says. Where the size of the images
+    The network begins with fresh weights, whatever `init` says. Where the size of the images
     grows from epoch to epoch, all is measured at the last one.
 
     Raises:

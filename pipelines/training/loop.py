@@ -1,6 +1,5 @@
 """The loop over steps and epochs: one for a device, several devices and several machines."""
 
-import dataclasses
 import os
 import sys
 import time
@@ -19,9 +18,10 @@ from pipelines.evaluation.accuracy import count, counting_step
 from pipelines.training.board import describe
 from pipelines.training.divergence import Diverged, first_not_finite
 from pipelines.training.interruption import Interruption
-from pipelines.training.model import at_size, learning_rate
+from pipelines.training.model import at_size
 from pipelines.training.progress import Pace, ProgressBar, rates
 from pipelines.training.run import Run
+from pipelines.training.schedules import learning_rate
 from pipelines.training.state import Progress, State
 from pipelines.training.step import Totals, TrainingStep
 from pipelines.training.step_log import StepLog
@@ -126,16 +126,19 @@ class Loop:
 
     def _train_on(self, callbacks: keras.callbacks.CallbackList, stop: Interruption) -> None:
         """Trains with one learning-rate schedule, from wherever the progress stands."""
-        config = self._lowered()
-        schedule = learning_rate(config, self._steps_per_epoch)
+        lowered = ROLLBACK_LR_FACTOR**self.progress.rollbacks
+        schedule = learning_rate(self._config, self._steps_per_epoch, lowered)
         if self.progress.rollbacks:
             self._state.optimizer.learning_rate = schedule
-        step = TrainingStep(self._state, config, self.models)
+        step = TrainingStep(self._state, self._config, self.models)
         batches = iter(self._training_batches())
-        while not self.progress.finished(config):
+        while not self.progress.finished(self._config):
             callbacks.on_epoch_begin(self.progress.epoch)
             while self.progress.step < self._steps_per_epoch:
+                begun_s = time.perf_counter()
                 self._train_batch(step, batches, callbacks, stop)
+                # With what the bar, the logs and the checkpoints take.
+                self.progress.training_s += time.perf_counter() - begun_s
             self._end_epoch(callbacks, schedule)
 
     def _train_batch(
@@ -156,7 +159,6 @@ class Loop:
         progress.loss += totals.loss
         progress.correct += totals.correct
         step_s = time.perf_counter() - begun_s
-        progress.training_s += step_s
         progress.input_wait_s += input_wait_s
         logs = self._so_far() | self._pace.after(step_s, input_wait_s)
         callbacks.on_train_batch_end(progress.step - 1, logs)
@@ -297,14 +299,6 @@ class Loop:
             f"{diverged}; back to {self._run.checkpoints.newest()} at "
             f"{ROLLBACK_LR_FACTOR**rollbacks:g} times the learning rate",
             file=sys.stderr,
-        )
-
-    def _lowered(self) -> TrainConfig:
-        """The config with the learning rate that the rollbacks left."""
-        optimizer = self._config.optimizer
-        base_lr = optimizer.base_lr * ROLLBACK_LR_FACTOR**self.progress.rollbacks
-        return dataclasses.replace(
-            self._config, optimizer=dataclasses.replace(optimizer, base_lr=base_lr)
         )
 
 

@@ -1,7 +1,7 @@
-"""From a `TrainConfig` to a Keras model that takes uint8 images, and what it is trained with."""
+"""From a `TrainConfig` to a Keras model that takes uint8 images."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -12,13 +12,9 @@ import keras_zoo
 from keras_zoo import InputSpec
 from pipelines.config import FineTuningConfig, TrainConfig
 from pipelines.errors import BadInput
-from pipelines.training.optimizers import SGD, Lamb, RMSprop, Treated, Treatment, depth_group
-from pipelines.training.schedules import Schedule, schedule
+from pipelines.training.optimizers import depth_group
 
 Outputs = tf.Tensor | list[tf.Tensor]
-
-# A class with a larger share of a mixed label than this is in the image.
-PRESENT_SHARE = 0.2
 
 
 def image_classifier(
@@ -122,6 +118,21 @@ def logits_of(outputs: Outputs) -> tf.Tensor:
     return outputs[0] if isinstance(outputs, list | tuple) else outputs
 
 
+def predictions(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
+    """What a classifier says in evaluation: float32 logits `(B, num_classes)`.
+
+    Args:
+        images: uint8 `(B, S, S, C)`; or crops of images, `(B, crops, S, S, C)`, whose
+            probabilities are averaged and given as their logarithms.
+    """
+    if images.shape.rank < 5:
+        return logits_of(model(images, training=False))
+    crops = tf.reshape(images, (-1, *images.shape[2:]))
+    probabilities = tf.nn.softmax(logits_of(model(crops, training=False)))
+    of_images = tf.reshape(probabilities, (-1, images.shape[1], probabilities.shape[-1]))
+    return tf.math.log(tf.reduce_mean(of_images, axis=1))
+
+
 def every_layer(model: keras.Model) -> Iterator[keras.layers.Layer]:
     """The layers of a model and of the models in it, in the order they compute in."""
     for layer in model.layers:
@@ -150,66 +161,3 @@ def freeze(model: keras.Model, config: FineTuningConfig) -> None:
             layer.trainable = False
     if not model.trainable_variables:
         raise BadInput(f"fine_tuning.freeze is {list(config.freeze)}; nothing is left to train")
-
-
-def learning_rate(config: TrainConfig, steps_per_epoch: int) -> Schedule:
-    """The learning rate of each step, from 0."""
-    return schedule(config.schedule, config.peak_lr, config.epochs, steps_per_epoch)
-
-
-# What each optimizer takes of the config, under Keras's names.
-OPTIMIZERS: dict[str, tuple[type[Treated], dict[str, str]]] = {
-    "sgd": (SGD, {"momentum": "momentum", "nesterov": "nesterov"}),
-    "rmsprop": (RMSprop, {"momentum": "momentum", "rho": "rho", "epsilon": "epsilon"}),
-    "lamb": (Lamb, {"beta_1": "momentum", "epsilon": "epsilon"}),
-}
-
-
-def optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Keras's optimizer with its schedule; it neither clips nor averages, which the loop does."""
-    kind, settings = OPTIMIZERS[config.optimizer.name]
-    treatment = Treatment(
-        l2=config.optimizer.l2,
-        weight_decay=config.optimizer.weight_decay,
-        depth_factor=config.fine_tuning.depth_factor,
-        head_only_steps=round(config.fine_tuning.head_only_epochs * steps_per_epoch),
-    )
-    taken = {name: getattr(config.optimizer, field) for name, field in settings.items()}
-    return kind(learning_rate(config, steps_per_epoch), treatment, **taken)
-
-
-def present(labels: tf.Tensor) -> tf.Tensor:
-    """Which classes a mixed label calls present, as 0 and 1: `(B, K) -> (B, K)`.
-
-    As in Wightman, Touvron, Jegou, "ResNet strikes back", 2021 (arXiv:2110.00476): every class that
-    was mixed in is a target of its own, whatever its share, as long as it is above `PRESENT_SHARE`.
-    """
-    return tf.cast(labels > PRESENT_SHARE, labels.dtype)
-
-
-# The target made of a label, and the loss of logits against it.
-LOSSES = {
-    "softmax": (tf.identity, keras.losses.categorical_crossentropy),
-    "binary": (present, keras.losses.binary_crossentropy),
-}
-
-
-def example_losses(config: TrainConfig) -> Callable[[tf.Tensor, Outputs], tf.Tensor]:
-    """The loss of each example: float32 labels `(B, K)`, outputs -> float32 `(B,)`.
-
-    Outputs are the logits, or a list of them and those of the auxiliary heads, whose losses are
-    added at `config.aux_weights`. The binary loss is the mean over the classes.
-    """
-    target, loss = LOSSES[config.loss]
-    weights = (1.0, *config.aux_weights)
-
-    def of_examples(labels: tf.Tensor, outputs: Outputs) -> tf.Tensor:
-        every = outputs if isinstance(outputs, list | tuple) else [outputs]
-        targets = (1 - config.label_smoothing) * target(labels)
-        targets += config.label_smoothing / labels.shape[-1]
-        return sum(
-            weight * loss(targets, logits, from_logits=True)
-            for weight, logits in zip(weights, every, strict=True)
-        )
-
-    return of_examples

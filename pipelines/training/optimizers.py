@@ -17,6 +17,9 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from pipelines.config import TrainConfig
+from pipelines.training.schedules import learning_rate
+
 # The one variable of a convolution or dense layer that is not a bias.
 DECAYING = "kernel"
 # What the names of the classifiers' layers begin with: the network's own, and the auxiliary ones.
@@ -147,3 +150,24 @@ class Lamb(Treated, keras.optimizers.Lamb):
             fits = ops.logical_and(length > 0, weight > 0)
             step *= ops.where(fits, ops.divide_no_nan(weight, length), 1.0)
         self.assign_sub(variable, rate * step)
+
+
+# What each optimizer takes of the config, under Keras's names.
+OPTIMIZERS: dict[str, tuple[type[Treated], dict[str, str]]] = {
+    "sgd": (SGD, {"momentum": "momentum", "nesterov": "nesterov"}),
+    "rmsprop": (RMSprop, {"momentum": "momentum", "rho": "rho", "epsilon": "epsilon"}),
+    "lamb": (Lamb, {"beta_1": "momentum", "epsilon": "epsilon"}),
+}
+
+
+def optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Keras's optimizer with its schedule; it neither clips nor averages, which the loop does."""
+    kind, settings = OPTIMIZERS[config.optimizer.name]
+    treatment = Treatment(
+        l2=config.optimizer.l2,
+        weight_decay=config.optimizer.weight_decay,
+        depth_factor=config.fine_tuning.depth_factor,
+        head_only_steps=round(config.fine_tuning.head_only_epochs * steps_per_epoch),
+    )
+    taken = {name: getattr(config.optimizer, field) for name, field in settings.items()}
+    return kind(learning_rate(config, steps_per_epoch), treatment, **taken)

@@ -23,7 +23,7 @@ from pipelines import atomic
 from pipelines.command import dump, load, refuse_another
 from pipelines.config import TrainConfig
 from pipelines.errors import BadInput
-from pipelines.training.checkpoints import Checkpoints
+from pipelines.training.checkpoints import Checkpoints, model_file
 from pipelines.training.environment import environment
 from pipelines.training.model import image_classifier
 
@@ -66,11 +66,8 @@ class Run:
         """
         run = cls(config.run)
         refuse_another(run.config_file, config, CHANGEABLE)
-        if run._labels_file.is_file() and run.class_names() != class_names:
-            raise BadInput(
-                f"{str(config.data)!r} has other classes than the run in {str(run.folder)!r}: "
-                f"{first_difference(class_names, run.class_names())}; choose another --run"
-            )
+        if run._labels_file.is_file():
+            run.require_classes(class_names, str(config.data))
         atomic.write_text(run._labels_file, "".join(f"{name}\n" for name in class_names))
         atomic.write_text(run.config_file, dump(config))
         if not (run.folder / "environment.json").is_file():
@@ -142,50 +139,59 @@ class Run:
             writer.writeheader()
             writer.writerows(history)
 
-    def model_file(self) -> Path:
-        """The weights of the newest checkpoint, as they are evaluated.
+    def checkpoint(self, which: str = "newest") -> Path:
+        """One of `CHECKPOINTS`.
 
         Raises:
-            BadInput: the run has no checkpoint yet, or a corrupt one.
+            BadInput: the run has no checkpoint yet.
         """
-        file = self.checkpoints.model_file()
-        if not file:
+        checkpoints = self.checkpoints
+        chosen = checkpoints.best() if which == "best" else checkpoints.newest()
+        if not chosen:
             raise BadInput(
                 f"no checkpoint in {str(self.folder)!r} yet; "
                 f"python -m pipelines.train --config {self.config_file} goes on with the run"
             )
-        return file
+        return chosen
 
-    def classifier(self) -> keras.Model:
-        """The trained model of the newest checkpoint: uint8 images -> logits.
+    def classifier(self, which: str = "newest") -> keras.Model:
+        """The trained model of a checkpoint, one of `CHECKPOINTS`: uint8 images -> logits.
 
         Raises:
             BadInput: the run has no checkpoint yet, or a corrupt one.
         """
-        config, file = self.config(), self.model_file()
+        config, file = self.config(), model_file(self.checkpoint(which))
         return image_classifier(config.network, config.input, len(self.class_names()), file)
+
+    def require_classes(self, class_names: list[str], data: str) -> None:
+        """Refuses data of other classes than the run's.
+
+        Raises:
+            BadInput: with the first class that differs.
+        """
+        pairs = itertools.zip_longest(class_names, self.class_names(), fillvalue="none")
+        for number, (given, own) in enumerate(pairs):
+            if given != own:
+                raise BadInput(
+                    f"{data!r} has other classes than the run in {str(self.folder)!r}: class "
+                    f"{number} is {given!r} there and {own!r} in the run; prepare it from the same "
+                    "class folders, or choose another run"
+                )
 
 
 def starting_weights(config: TrainConfig) -> Path | str | None:
-    """What a new run begins with: its `weights`, those of a run's folder being a file in it.
+    """What a new run begins with: its `init`, a run's folder being its newest weights.
 
     Raises:
         BadInput: the run in the folder has no checkpoint, or is of another network.
     """
-    other = Run(Path(config.weights or ""))
-    if config.weights is None or not other.config_file.is_file():
-        return config.weights
+    other = Run(Path(config.init or ""))
+    if config.init is None or not other.config_file.is_file():
+        return config.init
     network = other.config().network
     if network != config.network:
         raise BadInput(
-            f"weights is {config.weights!r}, a run of {network}, and network is "
+            f"init is {config.init!r}, a run of {network}, and network is "
             f"{config.network}; give a run of that, or --network {network}"
         )
-    return other.model_file()
-
-
-def first_difference(ours: list[str], theirs: list[str]) -> str:
-    """The first class that two lists do not share, for a message."""
-    pairs = itertools.zip_longest(ours, theirs, fillvalue="none")
-    number, names = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
-    return f"class {number} is {names[0]!r} there and {names[1]!r} in the run"
+    return model_file(other.checkpoint())

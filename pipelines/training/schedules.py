@@ -6,12 +6,12 @@ import keras
 from keras import ops
 from keras.optimizers import schedules
 
-from pipelines.config import ScheduleConfig
+from pipelines.config import ScheduleConfig, TrainConfig
 
-Schedule = schedules.LearningRateSchedule
+Schedule = Callable[[keras.KerasTensor], float | keras.KerasTensor]
 
 
-class WarmUp(Schedule):
+class WarmUp(schedules.LearningRateSchedule):
     """Rises in a straight line from zero at step 0 to `peak` at `warmup_steps`; then `after`.
 
     Args:
@@ -31,12 +31,9 @@ class WarmUp(Schedule):
         falling = self.after(ops.maximum(step - self.warmup_steps, 0.0))
         return ops.where(step < self.warmup_steps, rising, falling)
 
-    def get_config(self) -> dict:
-        return {"peak": self.peak, "warmup_steps": self.warmup_steps, "after": self.after}
-
 
 def constant(config: ScheduleConfig, peak: float, steps: int, steps_per_epoch: int) -> Schedule:
-    return schedules.PolynomialDecay(peak, 1, end_learning_rate=peak)
+    return lambda step: peak
 
 
 def step(config: ScheduleConfig, peak: float, steps: int, steps_per_epoch: int) -> Schedule:
@@ -72,16 +69,11 @@ SCHEDULES: dict[str, Callable[[ScheduleConfig, float, int, int], Schedule]] = {
 }
 
 
-def schedule(config: ScheduleConfig, peak: float, epochs: int, steps_per_epoch: int) -> Schedule:
-    """The learning rate of a run of so many epochs, from step 0.
-
-    Args:
-        config: which schedule, and its numbers.
-        peak: the learning rate at the end of the warm-up.
-        epochs: the length of the run, the warm-up included.
-        steps_per_epoch: steps in each.
-    """
-    warmup_steps = round(config.warmup_epochs * steps_per_epoch)
-    steps = max(1, epochs * steps_per_epoch - warmup_steps)
-    after = SCHEDULES[config.name](config, peak, steps, steps_per_epoch)
-    return WarmUp(peak, warmup_steps, after)
+def learning_rate(
+    config: TrainConfig, steps_per_epoch: int, factor: float = 1.0
+) -> schedules.LearningRateSchedule:
+    """The learning rate of each step of a run, from 0, times a factor."""
+    peak, of = factor * config.peak_lr, config.schedule
+    warmup_steps = round(of.warmup_epochs * steps_per_epoch)
+    steps = max(1, config.epochs * steps_per_epoch - warmup_steps)
+    return WarmUp(peak, warmup_steps, SCHEDULES[of.name](of, peak, steps, steps_per_epoch))

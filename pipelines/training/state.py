@@ -11,9 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines.config import TrainConfig
-from pipelines.training.model import every_layer, optimizer, training_classifier
+from pipelines.training.model import every_layer, training_classifier
+from pipelines.training.optimizers import optimizer
 
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+DTYPE_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 @dataclass
@@ -174,7 +175,7 @@ class State:
 def _computing_in(precision: str) -> Iterator[None]:
     """Layers made in this context compute in a precision, from float32 weights."""
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(POLICIES[precision])
+    keras.config.set_dtype_policy(DTYPE_POLICIES[precision])
     try:
         yield
     finally:

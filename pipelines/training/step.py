@@ -6,7 +6,8 @@ import keras
 import tensorflow as tf
 
 from pipelines.config import TrainConfig
-from pipelines.training.model import example_losses, logits_of
+from pipelines.training.losses import example_losses
+from pipelines.training.model import logits_of
 from pipelines.training.state import State
 
 
