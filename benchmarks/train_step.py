@@ -206,7 +206,8 @@ def report(
 ) -> None:
     """The medians, and the ratio of ours to each of the others."""
     print(
-        f"\n{title:34}{'images/s':>10}{'spread':>16}{'ratio':>8}{'spread':>14}{'goal':>6}{'MiB':>8}"
+        f"\n{title:34}{'images/s':>10}{'spread':>16}{'ratio':>8}{'spread':>14}{'goal':>6}"
+        f"{'MiB':>8}{'ours/its':>10}"
     )
     for name, rate in rates.items():
         row = f"{name:34}{statistics.median(rate):>10.2f}{spread(rate):>16}"
@@ -215,7 +216,9 @@ def report(
             row += f"{statistics.median(ratio):>8.2f}{spread(ratio):>14}{goals[name]:>6.2f}"
         else:
             row += " " * 28
-        print(row + (f"{memory[name]:>8,.0f}" if name in memory else ""), flush=True)
+        if name in memory:
+            row += f"{memory[name]:>8,.0f}{memory[ours] / memory[name]:>10.2f}"
+        print(row, flush=True)
 
 
 def spread(values: list[float]) -> str:

@@ -36,7 +36,7 @@ def section(recipe: Path) -> str:
     rows = [
         [f"`{field}`", f"`{value}`", *[*remark.split("|"), "", ""][:3]]
         for field, value, remark in fields(lines)
-        if remark
+        if field not in ("network", "recipe")
     ]
     if not rows:
         over = over.replace(", but for:", ".")

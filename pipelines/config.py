@@ -405,13 +405,14 @@ class TrainConfig:
             given.
         global_batch_size: images a step, over all devices.
         accumulation_steps: parts that each device cuts its images of a step into, for want of
-            memory; there is one update a step whatever their number.
+            memory; there is one update a step whatever their number. Batch normalisation sees each
+            part for itself.
         precision: `float32`, or what layers compute in: `bfloat16`, or `float16` with a loss that
             is scaled. Weights are float32.
         sync_batch_norm: whether batch normalisation takes its statistics over all devices, not on
             each one alone.
         ema_momentum: of the moving average of the weights, in [0, 1), which is what is evaluated
-            and exported then; 0 is none.
+            and exported then; at most (1 + n) / (10 + n) after n updates; 0 is none.
         loss: `softmax` (cross-entropy between the classes) or `binary` (each class for itself:
             those with more than a fifth of a mixed label are present).
         label_smoothing: share of the label spread evenly over all classes, in [0, 1).
@@ -518,6 +519,11 @@ class TrainConfig:
         _require(
             self.early_stopping_epochs is None or self.early_stopping_epochs >= 1,
             f"early_stopping_epochs is {self.early_stopping_epochs}; at least 1",
+        )
+        _require(
+            self.init is not None or not self.fine_tuning.freeze,
+            f"fine_tuning.freeze is {list(self.fine_tuning.freeze)} and init is not given: weights "
+            "that were never trained would stay as they are; give init",
         )
         _require(
             0 <= self.ema_momentum < 1, f"ema_momentum is {self.ema_momentum}; it lies in [0, 1)"

@@ -51,6 +51,24 @@ def test_the_result_does_not_depend_on_the_batch_size(run):
     assert results == {(metrics["n"], metrics["top1"], metrics["top5"])}
 
 
+def test_the_probabilities_of_crops_are_averaged():
+    """A network whose logits are the first pixels of a crop."""
+    draw = np.random.default_rng(0)
+    crops = draw.normal(scale=3, size=(40, 10, 2, 2, 3)).astype(np.float32)
+    labels = draw.integers(0, 3, 40)
+    batches = tf.data.Dataset.from_tensor_slices((crops, labels, np.ones(40, bool)))
+    given = measure(lambda x, training: x[:, 0, 0], batches.batch(8, drop_remainder=True))
+    of_crops = np.exp(crops[:, :, 0, 0].astype(np.float64))
+    averaged = (of_crops / of_crops.sum(axis=2, keepdims=True)).mean(axis=1)
+    assert given.top1_correct == (averaged.argmax(axis=1) == labels).sum()
+    assert given.loss == pytest.approx(-np.log(averaged[range(40), labels]).mean(), rel=1e-5)
+
+
+def test_crops_that_would_all_be_the_same_are_refused(run):
+    with pytest.raises(BadInput, match=r"crops is 10 and .*crop_fraction is 1"):
+        evaluate(EvaluateConfig(run, crops=10))
+
+
 def test_a_folder_without_a_run_is_named(tmp_path):
     with pytest.raises(BadInput, match="no run in"):
         evaluate(EvaluateConfig(tmp_path))

@@ -19,10 +19,11 @@ from tests.conftest import digits_config
 from tests.photographs import photograph
 
 SMALL = ["d", "--network", "resnet18", "--input.size_px", "32", "--schedule.warmup_epochs", "0"]
+PUBLISHED = [*SMALL, "--global_batch_size=8", "--init=imagenet"]
 
 
 def freezing(layers):
-    return parse(TrainConfig, [*SMALL, "--global_batch_size=8", f"--fine_tuning.freeze={layers}"])
+    return parse(TrainConfig, [*PUBLISHED, f"--fine_tuning.freeze={layers}"])
 
 
 def values(model):
@@ -57,6 +58,11 @@ def test_frozen_stages_stay_bit_for_bit_and_the_rest_learns():
     for name, now in values(state.model).items():
         frozen = name.startswith(("stem", "stage1"))
         assert np.array_equal(now, before[name]) == frozen, name
+
+
+def test_layers_that_were_never_trained_cannot_be_frozen():
+    with pytest.raises(BadInput, match=r"fine_tuning\.freeze is \['stem'\] and init is not given"):
+        parse(TrainConfig, [*SMALL, "--fine_tuning.freeze=[stem]"])
 
 
 def test_a_layer_that_is_not_there_cannot_be_frozen():

@@ -16,6 +16,7 @@ from pipelines.data.images import (
     inception_window,
     resize,
     scale_jitter_window,
+    ten_crops,
     training_image,
 )
 
@@ -290,3 +291,16 @@ def test_crops_stay_in_their_stated_range_and_half_are_mirrored():
     assert 1.19 < max(aspects) < 1.28
     # 200 fair coins: five standard deviations.
     assert abs(mirrored - 100) < 36
+
+
+def test_ten_crops_are_the_corners_and_the_centre_of_the_central_square_and_their_mirrors(scene):
+    spec = InputSpec(20, crop_fraction=0.625)
+    encoded = encode(scene, "PNG")
+    whole = pillow_evaluation(Image.fromarray(scene), InputSpec(32, crop_fraction=1.0)).astype(int)
+    corners = [(0, 0), (0, 12), (12, 0), (12, 12), (6, 6)]
+    expected = [whole[top : top + 20, left : left + 20] for top, left in corners]
+    expected += [crop[:, ::-1] for crop in expected]
+    crops = ten_crops(tf.constant(encoded), spec).numpy().astype(int)
+    assert crops.shape == (10, 20, 20, 3)
+    assert np.abs(crops - np.stack(expected)).max() <= 2
+    np.testing.assert_array_equal(crops[4], central_square(tf.constant(scene), spec))

@@ -113,7 +113,9 @@ def test_evaluation_counts_the_images_that_have_labels(
     names = open_dataset(folder).info.features["label"].names
     trained = numbered_config(folder)
     run = SimpleNamespace(
-        config=lambda: trained, class_names=lambda: names, classifier=lambda: colours
+        config=lambda: trained,
+        require_classes=lambda given, data: given == names or pytest.fail(data),
+        classifier=lambda which: colours,
     )
     monkeypatch.setattr(
         "pipelines.evaluation.accuracy.Run", SimpleNamespace(open=lambda folder: run)

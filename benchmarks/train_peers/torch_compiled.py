@@ -24,4 +24,4 @@ def train(steps: int) -> None:
     torch.cuda.synchronize()
 
 
-serve(train)
+serve(train, lambda: torch.cuda.max_memory_allocated() / 2**20)

@@ -51,4 +51,4 @@ state = tuple(
 )
 fed = jax.device_put((images, labels))
 assert "tensorflow" not in sys.modules
-serve(train)
+serve(train, lambda: jax.local_devices()[0].memory_stats()["peak_bytes_in_use"] / 2**20)

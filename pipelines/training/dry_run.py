@@ -15,7 +15,7 @@ from pipelines.config import TrainConfig
 from pipelines.data.streams import class_names, open_dataset
 from pipelines.errors import BadInput
 from pipelines.training.loop import Loop
-from pipelines.training.model import every_layer
+from pipelines.training.model import every_layer, num_parameters
 from pipelines.training.progress import rates
 from pipelines.training.run import Run
 from pipelines.training.state import Progress, State
@@ -132,7 +132,7 @@ def _measured(
         peak_lr=config.peak_lr,
         global_batch_size=config.global_batch_size,
         devices=distribution.replicas,
-        parameters=_numbers(state.model.weights),
+        parameters=num_parameters(state.model),
         trained_parameters=_numbers(state.model.trainable_variables),
         weights_mib=_mib(state.model.weights),
         # Where they are accumulated, the sums are held beside those of a part.

@@ -1,6 +1,7 @@
 """From a `TrainConfig` to a Keras model that takes uint8 images."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -140,6 +141,12 @@ def every_layer(model: keras.Model) -> Iterator[keras.layers.Layer]:
             yield from every_layer(layer)
         else:
             yield layer
+
+
+def num_parameters(model: keras.Model) -> int:
+    """Of kernels, biases, scales and offsets, as a network's card counts them; frozen ones too."""
+    statistics = ("moving_mean", "moving_variance")
+    return sum(math.prod(w.shape) for w in model.weights if w.name not in statistics)
 
 
 def freeze(model: keras.Model, config: FineTuningConfig) -> None:

@@ -81,6 +81,8 @@ class State:
         for layer in every_layer(self.model):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = config.sync_batch_norm
+                # It is moved once for each part of a step.
+                layer.momentum **= 1 / config.accumulation_steps
         self.optimizer = optimizer(config, steps_per_epoch)
         if config.precision == "float16":
             self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
@@ -99,11 +101,17 @@ class State:
         self._draw_apart()
 
     def average_weights(self, momentum: float) -> None:
-        """Moves each average towards its weight; within a step, outside of the replicas."""
+        """Moves each average towards its weight; within a step, outside of the replicas.
+
+        After n updates the momentum is at most (1 + n) / (10 + n), as in TensorFlow's
+        `ExponentialMovingAverage`: else a short run would end near the weights that it began with.
+        """
+        updates = tf.cast(self.optimizer.iterations.value, tf.float32)
+        share = tf.maximum(1 - momentum, 9 / (10 + updates))
         for average, weight in zip(self.averages, self.model.weights, strict=False):
             self._strategy.extended.update(
                 average,
-                lambda average, weight: average.assign_add((1 - momentum) * (weight - average)),
+                lambda average, weight: average.assign_add(share * (weight - average)),
                 args=(weight.value,),
             )
 

@@ -105,7 +105,9 @@ class TrainingStep:
                 sum_.assign(tf.zeros_like(sum_))
         squared_norm = 2 * tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients])
         if self._config.precision == "float16":
-            squared_norm = tf.zeros(())
+            # The scale falls until gradients are finite; those that never are, are told below 1.
+            scale = self._state.optimizer.scale_loss(1.0)
+            squared_norm = tf.where(scale < 1, squared_norm, 0.0)
         return gradients, totals + tf.stack([0.0, 0.0, squared_norm, stop])
 
     def _part(
@@ -141,5 +143,6 @@ class TrainingStep:
         """
         summed = tf.distribute.get_replica_context().all_reduce("SUM", gradients)
         norm = tf.linalg.global_norm(summed) / self._state.optimizer.scale_loss(1.0)
-        clip_norm = self._config.optimizer.clip_norm or norm
-        return tf.where(tf.math.is_finite(norm), tf.minimum(1.0, clip_norm / norm), float("nan"))
+        clip_norm = self._config.optimizer.clip_norm
+        kept = tf.minimum(1.0, tf.math.divide_no_nan(clip_norm, norm)) if clip_norm else 1.0
+        return tf.where(tf.math.is_finite(norm), kept, float("nan"))

@@ -18,6 +18,7 @@ from pipelines.data.streams import class_names, num_images, open_dataset
 from pipelines.errors import BadInput, Failed
 from pipelines.training.launcher import launch
 from pipelines.training.loop import Loop
+from pipelines.training.model import num_parameters
 from pipelines.training.run import Run, starting_weights
 from pipelines.training.state import Progress, State
 from pipelines.training.strategy import Distribution, choose_distribution
@@ -39,7 +40,7 @@ class Training:
 
     def __str__(self) -> str:
         return (
-            f"{self.run}: {self.network}, {self.parameters:,} trainable parameters, "
+            f"{self.run}: {self.network}, {self.parameters:,} parameters, "
             f"{self.epochs} epochs in {self.training_s:.0f} s "
             f"({self.images_per_s:.1f} images/s)\n"
             f"validation top-1 {self.top1:.4f}, top-5 {self.top5:.4f}, n = {self.n:,}\n"
@@ -166,7 +167,7 @@ def _result(
     return Training(
         run=str(run.folder),
         network=config.network,
-        parameters=sum(int(np.prod(v.shape)) for v in state.model.trainable_variables),
+        parameters=num_parameters(state.model),
         epochs=len(history),
         top1=last["val_top1"],
         top5=last["val_top5"],
