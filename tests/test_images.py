@@ -303,4 +303,4 @@ def test_ten_crops_are_the_corners_and_the_centre_of_the_central_square_and_thei
     crops = ten_crops(tf.constant(encoded), spec).numpy().astype(int)
     assert crops.shape == (10, 20, 20, 3)
     assert np.abs(crops - np.stack(expected)).max() <= 2
-    np.testing.assert_array_equal(crops[4], central_square(tf.constant(scene), spec))
+    assert np.abs(crops[4] - central_square(tf.constant(scene), spec).numpy()).max() <= 1
