@@ -107,11 +107,12 @@ def command(
 
 
 def _resolve(target: str) -> Callable[[Any], Any]:
-    """The function named "module:function", imported quietly along with TensorFlow."""
+    """The function named "module:function", imported quietly along with TensorFlow if it does."""
     module, _, function = target.partition(":")
     with native_messages_held_back():
         resolved = getattr(importlib.import_module(module), function)
-        importlib.import_module("tensorflow").config.list_physical_devices()
+        if tensorflow := sys.modules.get("tensorflow"):
+            tensorflow.config.list_physical_devices()
     return resolved
 
 

@@ -20,6 +20,7 @@ COMMANDS = (
     "pipelines.evaluate",
     "pipelines.export",
     "pipelines.serve",
+    "tuning.results",
     "tuning.search",
 )
 

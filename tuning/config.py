@@ -6,6 +6,7 @@ from pathlib import Path
 from pipelines.config import TrainConfig
 
 TUNERS = ("random", "hyperband")
+STAGES = ("train", "evaluate", "export")
 
 
 @dataclass(frozen=True)
@@ -38,3 +39,27 @@ class SearchConfig:
             raise ValueError(f"max_trials is {self.max_trials}; at least 1")
         if not 0 < self.holdout_percent < 100:
             raise ValueError(f"holdout_percent is {self.holdout_percent}; from 1 to 99")
+
+
+@dataclass(frozen=True)
+class ResultsConfig:
+    """What a search has come to, finished or not, and what is made of its best config.
+
+    Args:
+        search: the folder of a search.
+        then: what follows, separated by commas: `train` (best.yaml from scratch), `evaluate` (that
+            run, once, on `validation`), `export` (to a SavedModel under saved_models). What is done
+            already is not done again.
+    """
+
+    search: Path
+    then: str = ""
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.then.split(",")) - {*STAGES, ""}:
+            raise ValueError(f"then has {min(unknown)!r}; of {','.join(STAGES)}")
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages that `then` names, in the order in which they follow one another."""
+        return [stage for stage in STAGES if stage in self.then.split(",")]
