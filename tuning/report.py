@@ -103,10 +103,10 @@ class Results:
 
     @property
     def heads(self) -> list[str]:
-        """Of the leaderboard; a field by its last word where no other ends in the same."""
+        """Of the leaderboard; a field by its last word where that says which one it is."""
         words = [name.rpartition(".")[2] for name in self.fields]
         short = [
-            name if words.count(word) > 1 else word
+            name if word == "name" or words.count(word) > 1 else word
             for name, word in zip(self.fields, words, strict=True)
         ]
         return ["rank", "trial", "top-1", "epochs", "went on from", *short]
@@ -132,7 +132,7 @@ class Results:
         if self.best:
             best = (
                 f"best of those with all {self.full_epochs} epochs: trial {self.best.name}, "
-                f"top-1 {self.best.top1:.4f}, n = {self.best.n:,}"
+                f"{_numbers('minival', dataclasses.asdict(self.best))}"
             )
         else:
             best = f"no trial has completed all {self.full_epochs} epochs yet"
@@ -239,9 +239,10 @@ def _other(trial: Trial) -> str:
 
 
 def _numbers(split: str, measured: dict[str, Any] | None) -> str:
+    """An accuracy with the images that it is of; empty for none."""
     if not measured:
         return ""
-    return f"top-1 {measured['top1']:.4f} on {split}, n = {measured['n']:,}"
+    return f"top-1 {measured['top1']:.4f} on {split}, n = {measured['n']}"
 
 
 def _told(value: Any) -> str:
