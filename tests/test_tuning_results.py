@@ -106,8 +106,8 @@ def test_a_long_trial_is_never_outranked_by_a_short_one(hyperband):
 def test_what_did_not_complete_is_told_with_its_reason(hyperband):
     results = report(ResultsConfig(hyperband))
     assert "4 completed, 1 failed, 1 unfinished" in str(results)
-    assert "trial 02 failed: no memory\n" in str(results)
-    assert "trial 05 is at 2 of 3 epochs, top-1 0.5000 so far\n" in str(results)
+    assert "failed: 02: no memory\n" in str(results)
+    assert "unfinished: 05: 2 of 3 epochs, top-1 0.5000 so far\n" in str(results)
 
 
 def test_epochs_that_a_trial_took_over_count_once(hyperband):
@@ -144,7 +144,7 @@ def test_a_search_without_a_completed_trial_has_results_too(tmp_path):
     assert "trials: none yet" in str(report(ResultsConfig(search.folder)))
     search.add("00", "RUNNING", [0.5])
     text = str(report(ResultsConfig(search.folder)))
-    assert "trial 00 is at 1 of 9 epochs" in text
+    assert "unfinished: 00: 1 of 9 epochs" in text
     assert "no trial has completed all 9 epochs yet" in text
     assert f"fewer than {MIN_TRIALS} completed trials" in text
 

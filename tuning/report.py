@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
@@ -137,7 +138,8 @@ class Results:
         else:
             best = f"no trial has completed all {self.full_epochs} epochs yet"
         few = f"importances: fewer than {MIN_TRIALS} completed trials that differ"
-        return [*map(_other, self.others), best, str(self.importances or few), str(self.budget)]
+        told = [best, str(self.importances or few), str(self.budget)]
+        return [*_failures(self.others), *_unfinished(self.others), *told]
 
     @property
     def final(self) -> str:
@@ -230,12 +232,23 @@ def _csv(results: Results, fields: list[str]) -> str:
     return file.getvalue()
 
 
-def _other(trial: Trial) -> str:
-    """What there is to say of a trial that has not completed."""
-    if trial.status == "failed":
-        return f"trial {trial.name} failed: {trial.reason}"
-    so_far = "" if trial.top1 is None else f", top-1 {trial.top1:.4f} so far"
-    return f"trial {trial.name} is at {trial.epochs} of {trial.last_epoch} epochs{so_far}"
+def _failures(trials: list[Trial]) -> list[str]:
+    """A line for each reason, with those that failed for it."""
+    names: dict[str | None, list[str]] = defaultdict(list)
+    for trial in trials:
+        if trial.status == "failed":
+            names[trial.reason].append(trial.name)
+    return [f"failed: {', '.join(of_it)}: {reason}" for reason, of_it in names.items()]
+
+
+def _unfinished(trials: list[Trial]) -> list[str]:
+    """A line for each that runs, or was left by a search that was stopped."""
+    return [
+        f"unfinished: {trial.name}: {trial.epochs} of {trial.last_epoch} epochs"
+        + ("" if trial.top1 is None else f", top-1 {trial.top1:.4f} so far")
+        for trial in trials
+        if trial.status == "unfinished"
+    ]
 
 
 def _numbers(split: str, measured: dict[str, Any] | None) -> str:
