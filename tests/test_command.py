@@ -22,6 +22,7 @@ COMMANDS = (
     "pipelines.serve",
     "tuning.results",
     "tuning.search",
+    "tuning.worker",
 )
 
 

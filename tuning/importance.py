@@ -41,7 +41,7 @@ class Importances:
         rest = f"from {self.trials} completed trials that differ in these {len(self.shares)}"
         if self.explained <= 0:
             return f"{rest}: they mean nothing yet, for they do not predict a trial left out"
-        few = ", few for as many: a hint" if self.trials < FEW * len(self.shares) else ""
+        few = ", few for so many fields: a hint" if self.trials < FEW * len(self.shares) else ""
         return f"{rest}{few}; {self.explained:.0%} of the variance of trials left out is predicted"
 
 
