@@ -21,6 +21,7 @@ COMMANDS = (
     "pipelines.export",
     "pipelines.serve",
     "tuning.search",
+    "tuning.worker",
 )
 
 
