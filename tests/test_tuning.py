@@ -5,21 +5,28 @@ import dataclasses
 import hashlib
 import json
 import re
+import signal
+import socket
+import subprocess
 import sys
+import time
+from random import Random
 
+import psutil
 import pytest
 
 from pipelines import atomic
 from pipelines.command import dump, load, parse
 from pipelines.config import PrepareConfig, TrainConfig
-from pipelines.errors import BadInput, Failed
+from pipelines.errors import BadInput, Failed, Stopped
 from pipelines.training.interruption import Interruption
+from tuning import spread
 from tuning import trials as trials_module
 from tuning.config import SearchConfig
 from tuning.oracles import open_oracle
 from tuning.space import Space, read_space
-from tuning.spread import work
-from tuning.study import search
+from tuning.spread import Chief, served, work
+from tuning.study import search, with_environment
 from tuning.trials import Trials, searched, with_values
 
 # keras-tuner asks for its thread in ways that Python 3.10 deprecated.
@@ -91,7 +98,8 @@ def searched_all(config, space) -> dict:
     ("tuner", "lines", "count", "stride"),
     [
         ("random", SPACE, 5, 1),
-        ("bayesian", SPACE, 12, 10),
+        # The first three are drawn at random, all others by the process.
+        ("bayesian", {"optimizer.base_lr": SPACE["optimizer.base_lr"]}, 4, 4),
         ("hyperband", SPACE, None, 1),
         ("grid", FEW, None, 1),
     ],
@@ -169,6 +177,60 @@ def test_a_chief_started_again_gives_each_worker_its_own_trial(pretended, tmp_pa
     assert {worker: again.create_trial(worker).trial_id for worker in ("b", "a")} == begun
 
 
+@pytest.fixture
+def variables(monkeypatch):
+    """What a worker sets for keras-tuner is gone afterwards."""
+    for key in ("ORACLE_IP", "ORACLE_PORT", "TUNER_ID"):
+        monkeypatch.setenv(f"KERASTUNER_{key}", "")
+
+
+@pytest.mark.parametrize("tuner", ["random", "grid"])
+def test_workers_and_a_chief_that_are_killed_end_with_the_trials_of_one_process(
+    pretended, variables, tmp_path, monkeypatch, tuner
+):
+    arguments = ("--tuner", tuner, "--max_trials", "5")
+    space = Space({**SPACE, **FEW} if tuner == "random" else FEW)
+    alone = searched_all(config_of("d", tmp_path / "alone", *arguments), space)
+    config = config_of("d", tmp_path / "spread", *arguments)
+    trials = Trials(config)
+    attempt = Trials._attempt
+
+    def killed(self, trial_id, config, interruption):
+        if trial_id == "2":
+            raise Killed
+        return attempt(self, trial_id, config, interruption)
+
+    with served(open_oracle(config, space, trials, lambda line: None), "127.0.0.1:0") as (_, at):
+        monkeypatch.setattr(Trials, "_attempt", killed)
+        with pytest.raises(Killed):
+            work(Chief(at, "a"), "a", trials)
+        monkeypatch.setattr(Trials, "_attempt", attempt)
+        assert Chief(at, "b").create_trial("b").trial_id == "3"
+    # The chief is started again, and b never is before it is done with a.
+    oracle = open_oracle(config, space, trials, lambda line: None)
+    with served(oracle, at) as (service, _):
+        assert work(Chief(at, "a"), "a", trials) == 2
+        assert service.stop_triggered
+        assert not oracle.idle()
+        assert work(Chief(at, "b"), "b", trials) == 1
+        assert oracle.idle()
+    assert alone == {
+        i: (t.status, t.score, t.message, t.hyperparameters.values)
+        for i, t in oracle.trials.items()
+    }
+    assert sorted(pretended) == sorted([*alone, *alone])
+
+
+def test_more_failures_in_a_row_than_allowed_end_a_search(pretended, tmp_path):
+    lines = {"optimizer.name": {"choice": ["lamb"]}, "seed": {"choice": [1, 2, 3]}}
+    for allowed, ran in ((1, 3), (0, 2)):
+        limit = ("--tuner", "grid", "--max_failures_in_a_row", allowed)
+        result = searched_all(config_of("d", tmp_path / f"{allowed}", *limit), Space(lines))
+        assert [status for status, *_ in result.values()] == ["COMPLETED", "FAILED", "COMPLETED"][
+            :ran
+        ]
+
+
 def test_hyperband_goes_on_from_checkpoints_and_keeps_no_others(pretended, tmp_path):
     config = config_of("d", tmp_path / "s", "--keep_best", "2")
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=9))
@@ -232,6 +294,76 @@ def with_minival(tmp_path_factory):
     out = tmp_path_factory.mktemp("tuning") / "digits"
     prepare(PrepareConfig("digits", out, holdout_fraction=0.2, minival=0.2))
     return out
+
+
+def test_a_search_sums_up_what_became_of_its_trials(pretended, with_minival, tmp_path):
+    (tmp_path / "space.yaml").write_text(
+        "optimizer.name: {choice: [lamb]}\nseed: {choice: [1, 2, 3]}"
+    )
+    given = ("--space", tmp_path / "space.yaml", "--tuner", "grid")
+    found = search(config_of(with_minival, tmp_path / "s", *given))
+    assert (found.completed, found.failed) == (2, 1)
+    assert found.reasons == {"0001": "it is the one that fails"}
+    assert (found.epochs, found.epochs_without_continuation) == (9, 9)
+    assert load(TrainConfig, tmp_path / "s" / "best.yaml").seed == found.best_values["seed"]
+    none_allowed = ("--max_failures_in_a_row", 0)
+    with pytest.raises(Failed, match=r"1 trials in a row failed \(it is the one that fails\)"):
+        search(config_of(with_minival, tmp_path / "t", *given, *none_allowed))
+    # Allowed more, the same search goes on.
+    assert search(config_of(with_minival, tmp_path / "t", *given)).completed == 2
+    (tmp_path / "space.yaml").write_text("optimizer.name: {choice: [lamb]}\nseed: {choice: [2]}")
+    with pytest.raises(Failed, match=r"all 1 trials failed \(it is the one that fails\)"):
+        search(config_of(with_minival, tmp_path / "u", *given))
+
+
+def test_one_that_is_asked_to_stop_goes_on_another_time(tmp_path, monkeypatch):
+    # It asks the search to stop, and ends as a run does that was told to.
+    behaviour = "if not os.path.exists(run + '/../asked'): open(run + '/../asked', 'w').close(); "
+    behaviour += "os.kill(os.getppid(), 15); time.sleep(60)"
+    (tmp_path / "fake.py").write_text(FAKE.format(behaviour=behaviour))
+    monkeypatch.setattr(trials_module, "TRAIN", [sys.executable, tmp_path / "fake.py"])
+    config = config_of("d", tmp_path / "s", "--tuner", "random", "--max_trials", "1")
+    space, trials = Space({"optimizer.base_lr": {"float": [0.1, 0.2]}}), Trials(config)
+    with pytest.raises(Stopped, match="type the same command again"):
+        searched_all(config, space)
+    assert trials.outcome("0") is None
+    assert searched_all(config, space)["0"][:2] == ("COMPLETED", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("variables", "role", "chief"),
+    [
+        ({}, "alone", None),
+        ({"ORACLE_IP": "h", "ORACLE_PORT": "1", "TUNER_ID": "chief"}, "chief", "h:1"),
+        ({"ORACLE_IP": "h", "ORACLE_PORT": "1", "TUNER_ID": "w3"}, "worker", "h:1"),
+    ],
+)
+def test_keras_tuners_variables_give_a_process_its_role(variables, role, chief):
+    given = {f"KERASTUNER_{key}": value for key, value in variables.items()}
+    config = with_environment(config_of("d", "s"), given)
+    assert (config.role, config.chief) == (role, chief)
+
+
+@pytest.mark.parametrize(
+    ("visible", "found", "shares"),
+    [
+        (None, 0, {"local-0": None, "local-1": None}),
+        (None, 4, {"local-0": "0,2", "local-1": "1,3"}),
+        ("6,7", 2, {"local-0": "6", "local-1": "7"}),
+    ],
+)
+def test_each_local_worker_has_gpus_of_its_own(monkeypatch, visible, found, shares):
+    monkeypatch.setattr(spread.tf.config, "list_physical_devices", lambda kind: [None] * found)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert spread.gpu_shares(2) == shares
+
+
+def test_more_local_workers_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(spread.tf.config, "list_physical_devices", lambda kind: [None])
+    with pytest.raises(BadInput, match=r"local_workers is 2, and there are 1 GPU"):
+        spread.gpu_shares(2)
 
 
 @pytest.mark.parametrize(
@@ -348,3 +480,129 @@ def test_a_search_ends_in_a_config_that_trains(command, with_minival, tmp_path):
     done = command("pipelines.train", "--config", found["best_config"], "--json", cwd=tmp_path)
     # Trained anew, it is the trial's accuracy to the last image: all seeds are the same.
     assert json.loads(done.stdout)["top1"] == found["best_top1"]
+
+
+def started(folder, module, *arguments) -> subprocess.Popen:
+    with (folder / "log").open("a") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *map(str, arguments)], cwd=folder, stdout=log, stderr=log
+        )
+
+
+def kill(process) -> None:
+    """Kills one process; all that it started is gone then as well."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not psutil.wait_procs(family, timeout=30)[1]
+
+
+def became(folder) -> dict:
+    """What became of each trial of a search."""
+    states = [json.loads(file.read_text()) for file in folder.glob("trial_*/trial.json")]
+    return {
+        state["trial_id"]: (state["status"], state["score"], state["hyperparameters"]["values"])
+        for state in states
+    }
+
+
+@pytest.fixture
+def small_search(with_minival, tmp_path):
+    """Arguments of a search of few trials, in a folder that is given."""
+    (tmp_path / "space.yaml").write_text(
+        "optimizer.base_lr: {log_float: [0.02, 0.4]}\nlabel_smoothing: {float: [0.0, 0.2]}\n"
+    )
+
+    def arguments(tuner, folder, *others):
+        train = ["--recipe", "simple_cnn.demo", "--train.epochs", "3"]
+        space = ["--space", "space.yaml", "--tuner", tuner, "--search", folder]
+        return [with_minival, *train, *space, *others]
+
+    return arguments
+
+
+@pytest.mark.slow
+def test_a_search_killed_five_times_ends_as_one_that_was_not(command, small_search, tmp_path):
+    done = command("tuning.search", *small_search("hyperband", "whole"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    # Three trials of an epoch, the best of which gets two more; two of three.
+    assert "epochs: 11 trained; 12 if promoted trials began anew" in done.stdout
+    random = Random(0)
+    for _ in range(5):
+        process = started(tmp_path, "tuning.search", *small_search("hyperband", "killed"))
+        time.sleep(random.uniform(5, 25))
+        kill(process)
+    again = command("tuning.search", *small_search("hyperband", "killed"), cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == done.stdout.replace("whole", "killed")
+    assert became(tmp_path / "killed") == became(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_workers_one_of_which_is_killed_end_as_one_process(command, small_search, tmp_path):
+    several = ("--max_trials", "4")
+    alone = command("tuning.search", *small_search("random", "alone", *several), cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    local = [*small_search("random", "local", *several), "--local_workers", "2"]
+    process = started(tmp_path, "tuning.search", *local)
+    while not list(tmp_path.glob("local/trial_*/run/history.csv")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    kill(psutil.Process(process.pid).children()[0])
+    assert process.wait() == 0
+    assert "is started again" in (tmp_path / "log").read_text()
+    assert became(tmp_path / "local") == became(tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_a_chief_and_workers_started_by_hand_end_as_one_process(command, small_search, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        at = f"127.0.0.1:{held.getsockname()[1]}"
+    several = ("--max_trials", "3")
+    alone = command("tuning.search", *small_search("random", "alone", *several), cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    spread = [*small_search("random", "spread", *several), "--role", "chief", "--chief", at]
+    chief = started(tmp_path, "tuning.search", *spread)
+    while not (tmp_path / "spread" / "oracle.json").exists():
+        assert chief.poll() is None
+        time.sleep(0.1)
+    names = ("a", "b")
+    workers = [started(tmp_path, "tuning.worker", "spread", "--worker", name) for name in names]
+    while not list(tmp_path.glob("spread/trial_*/run/checkpoints/*")):
+        time.sleep(0.1)
+    kill(workers[0])
+    kill(chief)
+    chief = started(tmp_path, "tuning.search", *spread)
+    workers[0] = started(tmp_path, "tuning.worker", "spread", "--worker", "a")
+    assert [process.wait() for process in (*workers, chief)] == [0, 0, 0]
+    assert became(tmp_path / "spread") == became(tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_trials_that_cannot_be_are_told_apart_and_the_others_complete(
+    command, with_minival, tmp_path
+):
+    nobody = "grpc://127.0.0.1:9"
+    lines = {
+        "network": {"choice": ["simple_cnn", "vgg16"]},
+        "optimizer.base_lr": {"choice": [0.2, 0.1, 1e20]},
+        "data_service": {"choice": [nobody], "when": {"optimizer.base_lr": [0.1]}},
+        "input.size_px": {"choice": [32, 24], "when": {"optimizer.base_lr": [0.2]}},
+    }
+    (tmp_path / "space.yaml").write_text(dump(Space(lines)).removeprefix("space:\n"))
+    done = command(
+        *("tuning.search", with_minival, "--recipe", "simple_cnn.demo", "--train.epochs", "2"),
+        *("--space", "space.yaml", "--tuner", "grid", "--max_trials", "6", "--search", "s"),
+        *("--trial_timeout_s", "60", "--trial_memory_gib", "1.4", "--json"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["completed"] == 2
+    reasons = found["reasons"]
+    assert reasons.keys() == {"2", "3", "4", "5"}
+    assert reasons["2"].startswith("hung: nothing logged for 60 s")
+    assert "not finite" in reasons["3"]
+    assert reasons["4"].startswith("out of memory; then with accumulation_steps 2: out of memory")
+    assert "24; vgg16 needs at least 32" in reasons["5"]
+    assert all(reason in done.stderr for reason in reasons.values())

@@ -83,6 +83,7 @@ class SearchConfig:
             given = getattr(self, name)
             if given is not None and given <= 0:
                 raise ValueError(f"{name} is {given}; it is above 0")
+        _require_address(self.chief)
         if self.role != "alone" and not self.chief:
             raise ValueError(f"role is {self.role!r} and chief not given; --chief HOST:PORT")
         if self.role != "alone" and self.local_workers > 1:
@@ -119,6 +120,15 @@ class WorkerConfig:
     search: Path
     worker: str = socket.gethostname()
     chief: str | None = None
+
+    def __post_init__(self) -> None:
+        _require_address(self.chief)
+
+
+def _require_address(chief: str | None) -> None:
+    host, _, port = (chief or "HOST:1").rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"chief is {chief!r}; HOST:PORT")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ begun be forgotten, and a grid or a Gaussian process go on from elsewhere than w
 
 import itertools
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import keras_tuner
 import numpy as np
 from keras_tuner import oracles
 from keras_tuner.engine.trial import Trial, TrialStatus
+from sklearn.exceptions import ConvergenceWarning
 
 from pipelines import atomic
 from tuning.config import SearchConfig
@@ -171,7 +173,10 @@ class BayesianOptimization(Durable, oracles.BayesianOptimizationOracle):
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         # Not a generator that goes on from call to call: it does not outlive the process.
         self._random_state = np.random.RandomState(self.seed + len(self.start_order))
-        return super().populate_space(trial_id)
+        with warnings.catch_warnings():
+            # The few points of a search often fit a kernel at the end of its range.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return super().populate_space(trial_id)
 
 
 class GridSearch(Durable, oracles.GridSearchOracle):

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
 from typing import Protocol, TypeVar
 
 import grpc
@@ -99,14 +101,16 @@ def join(config: WorkerConfig) -> Work:
     return Work(str(config.search), config.worker, count)
 
 
-def wait_for_workers(oracle: Durable, address: str) -> None:
+def wait_for_workers(oracle: Durable, address: str, folder: Path) -> None:
     """Answers workers until there are no more trials.
 
     Raises:
         BadInput: the address cannot be had.
         Stopped: this process was asked to stop.
     """
-    with served(oracle, address) as (service, _), Interruption() as interruption:
+    with served(oracle, address) as (service, at), Interruption() as interruption:
+        joining = f"python -m tuning.worker {quote(str(folder))}"
+        print(f"waiting for workers at {at}: {joining}", file=sys.stderr)
         while not (service.stop_triggered and not oracle.ongoing_trials):
             if interruption.asked:
                 raise Stopped(STOPPED)

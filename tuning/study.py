@@ -18,7 +18,7 @@ from typing import Any
 from pipelines import atomic
 from pipelines.command import dump, refuse_another
 from pipelines.data.streams import num_images, open_dataset
-from pipelines.errors import BadInput, Failed
+from pipelines.errors import BadInput, Failed, Stopped
 from tuning.config import SearchConfig, WorkerConfig
 from tuning.oracles import Durable, open_oracle, short
 from tuning.space import Space, read_space
@@ -79,7 +79,7 @@ def search(config: SearchConfig) -> Search | Work:
         Failed: not one trial completed, or too many failed in a row.
         Stopped: this process was asked to stop.
     """
-    config = _with_environment(config, os.environ)
+    config = with_environment(config, os.environ)
     if config.role == "worker":
         name = os.environ.get("KERASTUNER_TUNER_ID", WorkerConfig.worker)
         return join(WorkerConfig(config.folder, name, config.chief))
@@ -94,10 +94,12 @@ def search(config: SearchConfig) -> Search | Work:
         oracle = open_oracle(config, space, trials, lambda line: print(line, file=sys.stderr))
         with quiet():
             _run(config, oracle, trials)
+        if not_done := [trial.trial_id for trial in oracle.ongoing_trials.values()]:
+            raise Stopped(f"trials {', '.join(not_done)} were stopped; type the same command again")
         return _result(config, oracle, trials)
 
 
-def _with_environment(config: SearchConfig, variables: Mapping[str, str]) -> SearchConfig:
+def with_environment(config: SearchConfig, variables: Mapping[str, str]) -> SearchConfig:
     """The config with the role that keras-tuner's variables give this process."""
     if config.role != "alone" or "KERASTUNER_ORACLE_IP" not in variables:
         return config
@@ -139,7 +141,7 @@ def _check_data(config: SearchConfig) -> None:
 def _run(config: SearchConfig, oracle: Durable, trials: Trials) -> None:
     """Runs the trials that are not done yet, here or where the workers are."""
     if config.role == "chief":
-        wait_for_workers(oracle, config.chief)
+        wait_for_workers(oracle, config.chief, config.folder)
         return
     # Whoever ran them ended with the process that went before this one.
     oracle.release()
@@ -155,8 +157,8 @@ def _result(config: SearchConfig, oracle: Durable, trials: Trials) -> Search:
     told = "; ".join(dict.fromkeys(reasons.values()))
     if (count := oracle.failures_in_a_row()) > config.max_failures_in_a_row:
         raise Failed(
-            f"{count} trials in a row failed ({told}); the space may be to blame, "
-            f"or --max_failures_in_a_row is too low"
+            f"{count} trials in a row failed ({told}); a higher --max_failures_in_a_row goes on, "
+            "another --space needs another --search"
         )
     if not (ranked := oracle.ranked()):
         raise Failed(f"all {len(oracle.trials)} trials failed ({told})")
