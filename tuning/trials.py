@@ -35,6 +35,7 @@ from tuning.config import SearchConfig
 
 TRAIN = [sys.executable, "-m", "pipelines.train"]
 WATCHED_EVERY_S = 0.2
+STOPPED = "stopped; type the same command again, and the search goes on"
 # As the allocators of TensorFlow, CUDA, C++ and Python say it.
 _OUT_OF_MEMORY = re.compile(
     "OOM when allocating|out of memory|OUT_OF_MEMORY|bad_alloc|MemoryError|nable to allocate"
@@ -222,7 +223,7 @@ class Trials:
         if process.returncode == 0 and metrics:
             return metrics["top1"]
         if interruption.asked:
-            raise Stopped("stopped; type the same command again, and the search goes on")
+            raise Stopped(STOPPED)
         raise _failure(process.returncode, log.read_text(errors="replace")[begins:])
 
     def _watch(
