@@ -80,6 +80,7 @@ def search(config: SearchConfig) -> Search | Work:
         Stopped: this process was asked to stop.
     """
     config = with_environment(config, os.environ)
+    config = dataclasses.replace(config, search=config.folder)
     if config.role == "worker":
         return join(WorkerConfig(config.folder, chief=config.chief))
     space, trials = read_space(config.space), Trials(config)

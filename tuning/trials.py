@@ -224,15 +224,16 @@ class Trials:
             return metrics["top1"]
         if interruption.asked:
             raise Stopped(STOPPED)
-        raise _failure(process.returncode, log.read_text(errors="replace")[begins:])
+        raise _failure(process.returncode, log.read_bytes()[begins:].decode(errors="replace"))
 
     def _watch(
         self, process: subprocess.Popen, logs: list[Path], interruption: Interruption
     ) -> None:
         """Until a process ends, or goes past a limit.
 
-        Memory is looked at from outside: under RLIMIT_AS and RLIMIT_DATA TensorFlow reserves
-        several times what it uses, and the process aborts without saying why.
+        Memory is looked at from outside: what TensorFlow reserves, which RLIMIT_AS counts, is
+        several times what it holds, and where RLIMIT_DATA or that is met it aborts with a message
+        about threads.
         """
         limit_gib, timeout_s = self._config.trial_memory_gib, self._config.trial_timeout_s
         begun_s = time.time()
