@@ -578,15 +578,21 @@ def test_a_chief_and_workers_started_by_hand_end_as_one_process(command, small_s
     assert became(tmp_path / "spread") == became(tmp_path / "alone")
 
 
+@pytest.fixture
+def mute():
+    """The address of someone who takes calls and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        yield f"127.0.0.1:{held.getsockname()[1]}"
+
+
 @pytest.mark.slow
 def test_trials_that_cannot_be_are_told_apart_and_the_others_complete(
-    command, with_minival, tmp_path
+    command, with_minival, mute, tmp_path
 ):
-    nobody = "grpc://127.0.0.1:9"
     lines = {
         "network": {"choice": ["simple_cnn", "vgg16"]},
         "optimizer.base_lr": {"choice": [0.2, 0.1, 1e20]},
-        "data_service": {"choice": [nobody], "when": {"optimizer.base_lr": [0.1]}},
+        "data_service": {"choice": [f"grpc://{mute}"], "when": {"optimizer.base_lr": [0.1]}},
         "input.size_px": {"choice": [32, 24], "when": {"optimizer.base_lr": [0.2]}},
     }
     (tmp_path / "space.yaml").write_text(dump(Space(lines)).removeprefix("space:\n"))

@@ -1,6 +1,5 @@
 """What a search is told."""
 
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -112,13 +111,13 @@ class WorkerConfig:
     Args:
         search: the folder of the search.
         worker: what the chief knows this worker by. The same again takes up the trial that a
-            killed worker left; on one machine, each worker needs another. The host's name unless
-            given.
+            killed worker left; on one machine, each worker needs another. KERASTUNER_TUNER_ID or
+            the host's name unless given.
         chief: `HOST:PORT` of the chief; what the search was begun with unless given.
     """
 
     search: Path
-    worker: str = socket.gethostname()
+    worker: str | None = None
     chief: str | None = None
 
     def __post_init__(self) -> None:

@@ -120,8 +120,9 @@ class Durable(keras_tuner.Oracle):
         return [*failed, False].index(False)
 
     def finish(self) -> None:
-        """Removes what only further trials would have needed."""
-        self._prune(set())
+        """Removes what only further trials would have needed, where there can be none."""
+        if self.max_trials is None or len(self.trials) < self.max_trials:
+            self._prune(set())
 
     def promotable(self) -> set[str]:
         """Trials that another may go on from."""

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,12 +30,11 @@ from pipelines.training.children import bound, end
 from pipelines.training.interruption import Interruption
 from tuning.config import SearchConfig, WorkerConfig
 from tuning.oracles import Durable
-from tuning.trials import Trials
+from tuning.trials import STOPPED, Trials
 
 ASKED_AGAIN_EVERY_S = 0.5
 # Workers that wait for a trial are told within this that there is none.
 FAREWELL_S = 10.0
-STOPPED = "stopped; type the same command again, and the search goes on"
 
 Answer = TypeVar("Answer")
 
@@ -96,9 +96,10 @@ def join(config: WorkerConfig) -> Work:
     address = config.chief or search.chief
     if not address:
         raise BadInput(f"the search in {str(config.search)!r} has no chief; --chief HOST:PORT")
-    with atomic.locked(config.search / "workers" / config.worker), quiet():
-        count = work(Chief(address, config.worker), config.worker, Trials(search))
-    return Work(str(config.search), config.worker, count)
+    worker = config.worker or os.environ.get("KERASTUNER_TUNER_ID") or socket.gethostname()
+    with atomic.locked(config.search / "workers" / worker), quiet():
+        count = work(Chief(address, worker), worker, Trials(search))
+    return Work(str(config.search), worker, count)
 
 
 def wait_for_workers(oracle: Durable, address: str, folder: Path) -> None:
@@ -132,12 +133,12 @@ def run_local_workers(oracle: Durable, config: SearchConfig) -> None:
     with served(oracle, "127.0.0.1:0") as (_, address), Interruption() as interruption:
         workers = {name: _start(name, config, address, gpus) for name, gpus in shares.items()}
         try:
-            while any(worker.poll() is None for worker in workers.values()):
+            while unfinished := [name for name in workers if _unfinished(workers[name])]:
                 if interruption.asked:
                     raise Stopped(STOPPED)
-                for name, worker in workers.items():
-                    if (worker.poll() or 0) < 0:
-                        told = signal.Signals(-worker.returncode).name
+                for name in unfinished:
+                    if status := workers[name].returncode:
+                        told = signal.Signals(-status).name
                         print(f"{name} ended with {told} and is started again", file=sys.stderr)
                         workers[name] = _start(name, config, address, shares[name])
                 time.sleep(ASKED_AGAIN_EVERY_S)
@@ -145,6 +146,11 @@ def run_local_workers(oracle: Durable, config: SearchConfig) -> None:
             end(list(workers.values()))
     if statuses := [worker.returncode for worker in workers.values() if worker.returncode]:
         raise Failed(f"workers ended with exit status {', '.join(map(str, statuses))}")
+
+
+def _unfinished(worker: subprocess.Popen) -> bool:
+    """Whether it runs, or was killed."""
+    return worker.poll() is None or worker.returncode < 0
 
 
 def gpu_shares(count: int) -> dict[str, str | None]:

@@ -80,9 +80,9 @@ def search(config: SearchConfig) -> Search | Work:
         Stopped: this process was asked to stop.
     """
     config = with_environment(config, os.environ)
+    config = dataclasses.replace(config, search=config.folder)
     if config.role == "worker":
-        name = os.environ.get("KERASTUNER_TUNER_ID", WorkerConfig.worker)
-        return join(WorkerConfig(config.folder, name, config.chief))
+        return join(WorkerConfig(config.folder, chief=config.chief))
     space, trials = read_space(config.space), Trials(config)
     _check(space, trials)
     _check_data(config)

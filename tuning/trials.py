@@ -35,6 +35,7 @@ from tuning.config import SearchConfig
 
 TRAIN = [sys.executable, "-m", "pipelines.train"]
 WATCHED_EVERY_S = 0.2
+STOPPED = "stopped; type the same command again, and the search goes on"
 # As the allocators of TensorFlow, CUDA, C++ and Python say it.
 _OUT_OF_MEMORY = re.compile(
     "OOM when allocating|out of memory|OUT_OF_MEMORY|bad_alloc|MemoryError|nable to allocate"
@@ -222,16 +223,17 @@ class Trials:
         if process.returncode == 0 and metrics:
             return metrics["top1"]
         if interruption.asked:
-            raise Stopped("stopped; type the same command again, and the search goes on")
-        raise _failure(process.returncode, log.read_text(errors="replace")[begins:])
+            raise Stopped(STOPPED)
+        raise _failure(process.returncode, log.read_bytes()[begins:].decode(errors="replace"))
 
     def _watch(
         self, process: subprocess.Popen, logs: list[Path], interruption: Interruption
     ) -> None:
         """Until a process ends, or goes past a limit.
 
-        Memory is looked at from outside: under RLIMIT_AS and RLIMIT_DATA TensorFlow reserves
-        several times what it uses, and the process aborts without saying why.
+        Memory is looked at from outside: what TensorFlow reserves, which RLIMIT_AS counts, is
+        several times what it holds, and where RLIMIT_DATA or that is met it aborts with a message
+        about threads.
         """
         limit_gib, timeout_s = self._config.trial_memory_gib, self._config.trial_timeout_s
         begun_s = time.time()
