@@ -12,6 +12,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from pipelines.training.children import bound
+
 
 def start(command: list, log: Path, children: ExitStack) -> tuple[subprocess.Popen, dict[str, Any]]:
     """A process that waits for its turn, and what it said when it was ready.
@@ -34,7 +36,7 @@ def launch(command: list, log: Path, children: ExitStack) -> subprocess.Popen:
     quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
     with log.open("w") as errors:
         peer = subprocess.Popen(
-            [str(part) for part in command],
+            bound(command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -107,11 +107,12 @@ def command(
 
 
 def _resolve(target: str) -> Callable[[Any], Any]:
-    """The function named "module:function", imported quietly along with TensorFlow."""
+    """The function named "module:function", imported quietly along with TensorFlow if it does."""
     module, _, function = target.partition(":")
     with native_messages_held_back():
         resolved = getattr(importlib.import_module(module), function)
-        importlib.import_module("tensorflow").config.list_physical_devices()
+        if tensorflow := sys.modules.get("tensorflow"):
+            tensorflow.config.list_physical_devices()
     return resolved
 
 
@@ -255,13 +256,21 @@ def recipe_file(name: str) -> Path:
 
 
 class RecipeOrFile(ActionConfigFile):
-    """`--recipe NAME` and `--config FILE`: fields to take, in the order of the command line."""
+    """`--recipe NAME` and `--config FILE`: fields to take, in the order of the command line.
+
+    Attributes:
+        recipe_field: which of the fields a recipe fills; a recipe has all of them where None.
+    """
+
+    recipe_field: str | None = None
 
     def __call__(
         self, parser: ArgumentParser, config: Namespace, value: str, option: str | None = None
     ) -> None:
-        path = recipe_file(value) if option == "--recipe" else value
-        super().__call__(parser, config, path, option)
+        if option == "--recipe":
+            path = recipe_file(value)
+            value = f"{self.recipe_field}: {{recipe: {value}}}" if self.recipe_field else path
+        super().__call__(parser, config, value, option)
 
 
 _read_yaml = get_loader("yaml")
@@ -313,12 +322,13 @@ def _parser(config_class: type, subcommand: str) -> ArgumentParser:
         exit_on_error=False,
         allow_abbrev=False,
     )
-    parser.add_argument(
+    files = parser.add_argument(
         "--config",
         "--recipe",
         action=RecipeOrFile,
         help="a YAML file of the arguments below, or the name of one in pipelines/recipes",
     )
+    files.recipe_field = getattr(config_class, "recipe_field", None)
     parser.add_class_arguments(config_class, as_group=False)
     for source, target in getattr(config_class, "links", {}).items():
         parser.link_arguments(source, target)

@@ -20,7 +20,9 @@ COMMANDS = (
     "pipelines.evaluate",
     "pipelines.export",
     "pipelines.serve",
+    "tuning.results",
     "tuning.search",
+    "tuning.worker",
 )
 
 

@@ -1,56 +1,369 @@
 """Searches: from a space file to a config that trains."""
 
+import csv
 import dataclasses
+import hashlib
 import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from random import Random
 
+import psutil
 import pytest
 
+from pipelines import atomic
 from pipelines.command import dump, load, parse
-from pipelines.config import TrainConfig
-from pipelines.errors import BadInput
-from tests.conftest import RECIPE
+from pipelines.config import PrepareConfig, TrainConfig
+from pipelines.errors import BadInput, Failed, Stopped
+from pipelines.training.interruption import Interruption
+from tuning import spread
+from tuning import trials as trials_module
 from tuning.config import SearchConfig
-from tuning.space import read_space
-from tuning.trials import search, with_values
+from tuning.oracles import open_oracle
+from tuning.space import Space, read_space
+from tuning.spread import Chief, served, work
+from tuning.study import search, with_environment
+from tuning.trials import Trials, searched, with_values
 
-SPACE = RECIPE.parents[2] / "tuning" / "spaces" / "digits.yaml"
+# keras-tuner asks for its thread in ways that Python 3.10 deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:(currentThread|getName):DeprecationWarning")
+
+SPACE = {
+    "optimizer.base_lr": {"log_float": [0.02, 0.4]},
+    "optimizer.name": {"choice": ["sgd", "lamb"]},
+    "optimizer.momentum": {"float": [0.5, 0.9], "when": {"optimizer.name": ["sgd"]}},
+}
+FEW = {"optimizer.name": {"choice": ["sgd", "lamb"]}, "seed": {"choice": [1, 2, 3]}}
+
+
+def config_of(data, folder, *arguments) -> SearchConfig:
+    train = ["--data", data, "--recipe", "simple_cnn.demo", "--train.epochs", "3"]
+    given = [*train, "--search", folder, *arguments]
+    return parse(SearchConfig, list(map(str, given)))
+
+
+class Killed(BaseException):
+    """What stands for a SIGKILL: nothing catches it."""
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    """Trials whose accuracy is a number made of their values; a list of those that were run."""
+    run = []
+
+    def attempt(self, trial_id, config, interruption):
+        run.append(trial_id)
+        # Before its own epochs a trial has those of the one that it goes on from.
+        first_epoch = self.values(trial_id).get("tuner/initial_epoch", 0)
+        assert self.epochs(trial_id) in (first_epoch, config.last_epoch)
+        folder = self.folder(trial_id) / "run"
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (self.folder(trial_id) / "train.yaml").write_text("accumulation_steps: 1")
+        (folder / "checkpoints" / f"after_{config.last_epoch}").touch()
+        with atomic.replacing(folder / "history.csv") as partial, partial.open("w") as file:
+            writer = csv.writer(file)
+            writer.writerows([["epoch"], *([epoch + 1] for epoch in range(config.last_epoch))])
+        digest = hashlib.sha256(f"{config.optimizer}{config.seed}{config.last_epoch}".encode())
+        if config.optimizer.name == "lamb" and config.seed == 2:
+            raise Failed("it is the one that fails")
+        return int.from_bytes(digest.digest()[:4]) / 2**32
+
+    def with_values(base, values):
+        inner = {f.partition(".")[2]: v for f, v in values.items() if f.startswith("optimizer")}
+        optimizer = dataclasses.replace(base.optimizer, **inner)
+        return dataclasses.replace(base, optimizer=optimizer, seed=values.get("seed", 0))
+
+    monkeypatch.setattr(Trials, "_attempt", attempt)
+    monkeypatch.setattr(trials_module, "with_values", with_values)
+    return run
+
+
+def searched_all(config, space) -> dict:
+    """Runs a search from where it stands; gives what became of each trial."""
+    trials = Trials(config)
+    oracle = open_oracle(config, space, trials, lambda line: None)
+    oracle.release()
+    work(oracle, "local-0", trials)
+    return {
+        trial_id: (trial.status, trial.score, trial.message, trial.hyperparameters.values)
+        for trial_id, trial in oracle.trials.items()
+    }
 
 
 @pytest.mark.parametrize(
-    ("tuner", "trials"),
+    ("tuner", "lines", "count", "stride"),
     [
-        ("random", 2),
-        pytest.param("random", 4, marks=pytest.mark.slow),
-        pytest.param("hyperband", 4, marks=pytest.mark.slow),
+        ("random", SPACE, 5, 1),
+        # The first three are drawn at random, all others by the process.
+        ("bayesian", {"optimizer.base_lr": SPACE["optimizer.base_lr"]}, 4, 4),
+        ("hyperband", SPACE, None, 1),
+        ("grid", FEW, None, 1),
     ],
 )
-def test_a_search_ends_in_a_config_that_trains(command, digits, tmp_path, tuner, trials):
-    arguments = f"--search searches/digits --tuner {tuner} --max_trials {trials}".split()
-    train = ["--train", RECIPE, "--train.data", digits, "--train.epochs", "3"]
-    done = command("tuning.search", SPACE, *arguments, *train, "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert (found["completed"], found["failed"]) == (trials, 0)
-    assert done.stderr.count("top-1") == trials
-    best = load(TrainConfig, tmp_path / found["best_config"])
-    assert best.optimizer.base_lr == found["best_values"]["optimizer.base_lr"]
-    assert (best.train_split, best.validation_split) == ("train", "validation")
-    assert (best.epochs, best.stop_after_epochs) == (3, None)
-    for trial in (tmp_path / "searches" / "digits").glob("trial_*/train.yaml"):
-        config = load(TrainConfig, trial)
-        assert (config.train_split, config.validation_split) == ("train[:80%]", "train[80%:]")
-    done = command("pipelines.train", "--config", found["best_config"], "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["top1"] > 0.5
+def test_killed_at_any_moment_a_search_ends_as_if_it_had_not_been(
+    pretended, tmp_path, monkeypatch, tuner, lines, count, stride
+):
+    arguments = ["--tuner", tuner, *(["--max_trials", count] if count else [])]
+    whole_config = config_of("d", tmp_path / "whole", *arguments)
+    whole = searched_all(whole_config, Space(lines))
+    assert len(pretended) == len(whole)
+    replacing, writes = atomic.replacing, []
+
+    def replacing_until_killed(path):
+        writes.append(path)
+        if len(writes) == moment:
+            raise Killed
+        return replacing(path)
+
+    monkeypatch.setattr(atomic, "replacing", replacing_until_killed)
+    for moment in range(1, 1000, stride):
+        del writes[:]
+        config = dataclasses.replace(whole_config, search=tmp_path / f"killed_{moment}")
+        try:
+            searched_all(config, Space(lines))
+            break
+        except Killed:
+            assert searched_all(config, Space(lines)) == whole
+    # Trials are written as they begin and end, and the oracle as often.
+    assert moment > 4 * len(whole)
 
 
-def test_a_search_whose_trials_all_fail_says_why_and_ends_with_1(command, digits, tmp_path):
-    (tmp_path / "space.yaml").write_text("global_batch_size: {choice: [50000]}\n")
-    train = ["--train", RECIPE, "--train.data", digits]
-    done = command("tuning.search", "space.yaml", "--search", "s", *train, cwd=tmp_path)
-    assert done.returncode == 1
-    assert "global_batch_size is 50000" in done.stderr.splitlines()[-1]
-    assert not (tmp_path / "s" / "best.yaml").exists()
+def test_a_grid_holds_each_combination_once(pretended, tmp_path):
+    config = config_of("d", tmp_path / "s", "--tuner", "grid")
+    result = searched_all(config, Space(FEW))
+    values = {tuple(values.values()) for *_, values in result.values()}
+    assert values == {(name, seed) for name in ("sgd", "lamb") for seed in (1, 2, 3)}
+    assert len(result) == 6
+    assert [reason for _, _, reason, _ in result.values() if reason] == ["it is the one that fails"]
+
+
+@pytest.mark.parametrize("tuner", ["random", "grid"])
+def test_workers_by_turns_are_given_the_trials_that_one_is_given(pretended, tmp_path, tuner):
+    space = Space(FEW)
+    arguments = ("--tuner", tuner, "--max_trials", "5")
+    alone = searched_all(config_of("d", tmp_path / "alone", *arguments), space)
+    config = config_of("d", tmp_path / "several", *arguments)
+    trials = Trials(config)
+    oracle = open_oracle(config, space, trials, lambda line: None)
+    under_way = {worker: oracle.create_trial(worker) for worker in ("a", "b", "c")}
+    for worker, trial in under_way.items():
+        assert oracle.create_trial(worker) is trial
+    with Interruption() as interruption:
+        for worker in ("c", "a"):
+            trial = under_way[worker]
+            outcome = trials.run(trial.trial_id, interruption)
+            status = "FAILED" if outcome.reason else "COMPLETED"
+            oracle.end_trial(type(trial)(trial.hyperparameters, trial.trial_id, status))
+            # Said twice, as after an answer that got lost, it is the same.
+            oracle.end_trial(type(trial)(trial.hyperparameters, trial.trial_id, status))
+    # The chief is killed, and so is b: others take over what it had begun.
+    searched_all(config, space)
+    assert {i: v for i, (*_, v) in alone.items()} == {
+        i: json.loads((trials.folder(i) / "trial.json").read_text())["hyperparameters"]["values"]
+        for i in alone
+    }
+    assert sorted(pretended) == sorted([*alone, *alone])
+
+
+def test_a_chief_started_again_gives_each_worker_its_own_trial(pretended, tmp_path):
+    config = config_of("d", tmp_path / "s", "--tuner", "random")
+    oracle = open_oracle(config, Space(FEW), Trials(config), lambda line: None)
+    begun = {worker: oracle.create_trial(worker).trial_id for worker in ("a", "b")}
+    again = open_oracle(config, Space(FEW), Trials(config), lambda line: None)
+    assert {worker: again.create_trial(worker).trial_id for worker in ("b", "a")} == begun
+
+
+@pytest.fixture
+def variables(monkeypatch):
+    """What a worker sets for keras-tuner is gone afterwards."""
+    for key in ("ORACLE_IP", "ORACLE_PORT", "TUNER_ID"):
+        monkeypatch.setenv(f"KERASTUNER_{key}", "")
+
+
+@pytest.mark.parametrize("tuner", ["random", "grid"])
+def test_workers_and_a_chief_that_are_killed_end_with_the_trials_of_one_process(
+    pretended, variables, tmp_path, monkeypatch, tuner
+):
+    arguments = ("--tuner", tuner, "--max_trials", "5")
+    space = Space({**SPACE, **FEW} if tuner == "random" else FEW)
+    alone = searched_all(config_of("d", tmp_path / "alone", *arguments), space)
+    config = config_of("d", tmp_path / "spread", *arguments)
+    trials = Trials(config)
+    attempt = Trials._attempt
+
+    def killed(self, trial_id, config, interruption):
+        if trial_id == "2":
+            raise Killed
+        return attempt(self, trial_id, config, interruption)
+
+    with served(open_oracle(config, space, trials, lambda line: None), "127.0.0.1:0") as (_, at):
+        monkeypatch.setattr(Trials, "_attempt", killed)
+        with pytest.raises(Killed):
+            work(Chief(at, "a"), "a", trials)
+        monkeypatch.setattr(Trials, "_attempt", attempt)
+        assert Chief(at, "b").create_trial("b").trial_id == "3"
+    # The chief is started again, and b never is before it is done with a.
+    oracle = open_oracle(config, space, trials, lambda line: None)
+    with served(oracle, at) as (service, _):
+        assert work(Chief(at, "a"), "a", trials) == 2
+        assert service.stop_triggered
+        assert not oracle.idle()
+        assert work(Chief(at, "b"), "b", trials) == 1
+        assert oracle.idle()
+    assert alone == {
+        i: (t.status, t.score, t.message, t.hyperparameters.values)
+        for i, t in oracle.trials.items()
+    }
+    assert sorted(pretended) == sorted([*alone, *alone])
+
+
+def test_more_failures_in_a_row_than_allowed_end_a_search(pretended, tmp_path):
+    lines = {"optimizer.name": {"choice": ["lamb"]}, "seed": {"choice": [1, 2, 3]}}
+    for allowed, ran in ((1, 3), (0, 2)):
+        limit = ("--tuner", "grid", "--max_failures_in_a_row", allowed)
+        result = searched_all(config_of("d", tmp_path / f"{allowed}", *limit), Space(lines))
+        assert [status for status, *_ in result.values()] == ["COMPLETED", "FAILED", "COMPLETED"][
+            :ran
+        ]
+
+
+def test_hyperband_goes_on_from_checkpoints_and_keeps_no_others(pretended, tmp_path):
+    config = config_of("d", tmp_path / "s", "--keep_best", "2")
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=9))
+    result = searched_all(config, Space(SPACE))
+    trials = Trials(config)
+    promoted = [i for i, (*_, values) in result.items() if "tuner/trial_id" in values]
+    assert promoted
+    for trial_id in promoted:
+        past = result[trial_id][-1]["tuner/trial_id"]
+        assert searched(result[past][-1]) == searched(result[trial_id][-1])
+    oracle = open_oracle(config, Space(SPACE), trials, lambda line: None)
+    oracle.finish()
+    kept = {i for i in result if (trials.folder(i) / "run" / "checkpoints").exists()}
+    assert kept == {trial.trial_id for trial in oracle.ranked()[:2]}
+
+
+FAKE = """
+import json, os, sys, time
+config = open(sys.argv[2]).read()
+run = os.path.join(os.path.dirname(sys.argv[2]), "run")
+os.makedirs(run, exist_ok=True)
+{behaviour}
+json.dump({{"top1": 0.5}}, open(os.path.join(run, "metrics.json"), "w"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason", "steps"),
+    [
+        ("pass", None, 1),
+        ("sys.exit('failed: the loss is not finite')", "exit status 1: the loss is not finite", 1),
+        ("x = 1 / 0", "exit status 1: ZeroDivisionError: division by zero", 1),
+        ("os.kill(os.getpid(), 11)", "signal SIGSEGV", 1),
+        ("sys.exit(0)", "exit status 0", 1),
+        ("time.sleep(60)", "hung: nothing logged for 1 s", 1),
+        ("os.kill(os.getpid(), 9)", "out of memory; then with accumulation_steps 2: out of mem", 2),
+        ("if 'accumulation_steps: 1' in config: os.kill(os.getpid(), 9)", None, 2),
+        ("if 'accumulation_steps: 1' in config: raise MemoryError", None, 2),
+        ("held = b'1' * 2**28; time.sleep(60)", "held, trial_memory_gib is 0.2", 2),
+    ],
+)
+def test_a_trial_ends_with_its_reason(tmp_path, monkeypatch, behaviour, reason, steps):
+    (tmp_path / "fake.py").write_text(FAKE.format(behaviour=behaviour))
+    monkeypatch.setattr(trials_module, "TRAIN", [sys.executable, tmp_path / "fake.py"])
+    limits = ["--trial_memory_gib", "0.2", "--trial_timeout_s", "1"]
+    trials = Trials(config_of("d", tmp_path / "s", *limits))
+    state = {"hyperparameters": {"values": {"optimizer.base_lr": 0.1}}}
+    atomic.write_text(trials.folder("0") / "trial.json", json.dumps(state))
+    with Interruption() as interruption:
+        outcome = trials.run("0", interruption)
+    assert outcome.reason is None if reason is None else reason in outcome.reason
+    assert (outcome.top1, outcome.accumulation_steps) == (None if reason else 0.5, steps)
+    assert trials.outcome("0") == outcome
+
+
+@pytest.fixture(scope="module")
+def with_minival(tmp_path_factory):
+    """The embedded digits, with a part to tune on."""
+    from pipelines.data.preparation import prepare
+
+    out = tmp_path_factory.mktemp("tuning") / "digits"
+    prepare(PrepareConfig("digits", out, holdout_fraction=0.2, minival=0.2))
+    return out
+
+
+def test_a_search_sums_up_what_became_of_its_trials(pretended, with_minival, tmp_path):
+    (tmp_path / "space.yaml").write_text(
+        "optimizer.name: {choice: [lamb]}\nseed: {choice: [1, 2, 3]}"
+    )
+    given = ("--space", tmp_path / "space.yaml", "--tuner", "grid")
+    found = search(config_of(with_minival, tmp_path / "s", *given))
+    assert (found.completed, found.failed) == (2, 1)
+    assert found.reasons == {"0001": "it is the one that fails"}
+    assert (found.epochs, found.epochs_without_continuation) == (9, 9)
+    assert load(TrainConfig, tmp_path / "s" / "best.yaml").seed == found.best_values["seed"]
+    none_allowed = ("--max_failures_in_a_row", 0)
+    with pytest.raises(Failed, match=r"1 trials in a row failed \(it is the one that fails\)"):
+        search(config_of(with_minival, tmp_path / "t", *given, *none_allowed))
+    # Allowed more, the same search goes on.
+    assert search(config_of(with_minival, tmp_path / "t", *given)).completed == 2
+    (tmp_path / "space.yaml").write_text("optimizer.name: {choice: [lamb]}\nseed: {choice: [2]}")
+    with pytest.raises(Failed, match=r"all 1 trials failed \(it is the one that fails\)"):
+        search(config_of(with_minival, tmp_path / "u", *given))
+
+
+def test_one_that_is_asked_to_stop_goes_on_another_time(tmp_path, monkeypatch):
+    # It asks the search to stop, and ends as a run does that was told to.
+    behaviour = "if not os.path.exists(run + '/../asked'): open(run + '/../asked', 'w').close(); "
+    behaviour += "os.kill(os.getppid(), 15); time.sleep(60)"
+    (tmp_path / "fake.py").write_text(FAKE.format(behaviour=behaviour))
+    monkeypatch.setattr(trials_module, "TRAIN", [sys.executable, tmp_path / "fake.py"])
+    config = config_of("d", tmp_path / "s", "--tuner", "random", "--max_trials", "1")
+    space, trials = Space({"optimizer.base_lr": {"float": [0.1, 0.2]}}), Trials(config)
+    with pytest.raises(Stopped, match="type the same command again"):
+        searched_all(config, space)
+    assert trials.outcome("0") is None
+    assert searched_all(config, space)["0"][:2] == ("COMPLETED", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("variables", "role", "chief"),
+    [
+        ({}, "alone", None),
+        ({"ORACLE_IP": "h", "ORACLE_PORT": "1", "TUNER_ID": "chief"}, "chief", "h:1"),
+        ({"ORACLE_IP": "h", "ORACLE_PORT": "1", "TUNER_ID": "w3"}, "worker", "h:1"),
+    ],
+)
+def test_keras_tuners_variables_give_a_process_its_role(variables, role, chief):
+    given = {f"KERASTUNER_{key}": value for key, value in variables.items()}
+    config = with_environment(config_of("d", "s"), given)
+    assert (config.role, config.chief) == (role, chief)
+
+
+@pytest.mark.parametrize(
+    ("visible", "found", "shares"),
+    [
+        (None, 0, {"local-0": None, "local-1": None}),
+        (None, 4, {"local-0": "0,2", "local-1": "1,3"}),
+        ("6,7", 2, {"local-0": "6", "local-1": "7"}),
+    ],
+)
+def test_each_local_worker_has_gpus_of_its_own(monkeypatch, visible, found, shares):
+    monkeypatch.setattr(spread.tf.config, "list_physical_devices", lambda kind: [None] * found)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert spread.gpu_shares(2) == shares
+
+
+def test_more_local_workers_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(spread.tf.config, "list_physical_devices", lambda kind: [None])
+    with pytest.raises(BadInput, match=r"local_workers is 2, and there are 1 GPU"):
+        spread.gpu_shares(2)
 
 
 @pytest.mark.parametrize(
@@ -60,46 +373,242 @@ def test_a_search_whose_trials_all_fail_says_why_and_ends_with_1(command, digits
         ("optimizer.base_lr: {float: [2, 1]}", "two rising numbers"),
         ("optimizer.base_lr: {log_float: [0, 1]}", "starts above 0"),
         ("optimizer.base_lr: 3", "not one of"),
+        ("optimizer.base_lr: {float: [0, 1], int: [0, 1]}", "not one of"),
         ("seed: {choice: []}", "takes a list"),
-        ("seed: {int: [1.5, 3]}", "does not take"),
+        ("seed: {int: [1.5, 3]}", "int takes two rising numbers"),
+        ("seed: {choice: [1, two]}", "seed: choice takes"),
+        ("seed: {choice: [null]}", "seed: choice takes"),
+        ("sync_batch_norm: {choice: [true]}", "[false, true]"),
+        ("seed: {int: [1, 3], when: {network: [vgg16]}}", "no choice in a line above"),
+        ("seed: {choice: [1]}\nepochs: {int: [1, 3], when: {seed: [2]}}", "seed is of"),
         ("[1, 2]", "not a mapping"),
         ("a: [", "cannot read the space"),
     ],
 )
 def test_a_bad_space_is_refused(tmp_path, line, told):
     (tmp_path / "space.yaml").write_text(line)
+    with pytest.raises(BadInput, match=re.escape(told)):
+        read_space(str(tmp_path / "space.yaml"))
+
+
+def test_a_space_that_does_not_ship_is_refused_with_those_that_do():
+    with pytest.raises(BadInput, match=r"no space 'defaults'; did you mean 'default'\?"):
+        read_space("defaults")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("optimizer.base_rl: {float: [0.1, 1.0]}", r"did you mean 'optimizer\.base_lr'"),
+        ("optimizer.momentum: {float: [0.5, 1.0]}", r"momentum is 1\.0; it lies in \[0, 1\)"),
+        ("input.size_px: {int: [8, 32]}", "simple_cnn needs at least"),
+        ("global_batch_size: {float: [8, 32]}", "global_batch_size cannot be searched"),
+        ("network: {choice: [simple_cnn, resnet5]}", "unknown network 'resnet5'"),
+        ("epochs: {int: [1, 3]}", "epochs is not to be searched"),
+    ],
+)
+def test_what_the_training_config_does_not_take_is_refused_before_any_trial(tmp_path, line, told):
+    (tmp_path / "space.yaml").write_text(line)
+    config = config_of(tmp_path / "none", tmp_path / "s", "--space", tmp_path / "space.yaml")
     with pytest.raises(BadInput, match=told):
-        read_space(tmp_path / "space.yaml")
+        search(config)
+    assert not (tmp_path / "s").exists()
 
 
-def test_a_field_that_does_not_exist_is_refused_before_any_trial(digits, tmp_path):
-    (tmp_path / "space.yaml").write_text("optimizer.base_rl: {float: [0.1, 1.0]}")
-    train = parse(TrainConfig, ["--config", str(RECIPE), "--data", str(digits)])
-    with pytest.raises(BadInput, match=r"did you mean 'optimizer\.base_lr'"):
-        search(SearchConfig(tmp_path / "space.yaml", tmp_path / "search", train))
-    assert not (tmp_path / "search").exists()
-
-
-def test_a_search_goes_on_only_as_it_was_begun(digits, tmp_path):
-    train = parse(TrainConfig, ["--config", str(RECIPE), "--data", str(digits)])
-    config = SearchConfig(SPACE, tmp_path / "search", train)
-    (tmp_path / "search").mkdir()
-    (tmp_path / "search" / "search.yaml").write_text(dump(config))
-    longer = dataclasses.replace(config, train=dataclasses.replace(train, epochs=20))
-    with pytest.raises(BadInput, match=r"train\.epochs differ; train\.epochs: 10 there, 20 here"):
-        search(longer)
-
-
-def test_missing_data_is_told_before_any_trial(tmp_path):
-    train = parse(TrainConfig, ["--config", str(RECIPE), "--data", str(tmp_path / "none")])
+def test_data_without_minival_is_refused_before_any_trial(digits, tmp_path):
+    space = ("--space", "default")
+    with pytest.raises(BadInput, match=r"has no split 'minival'.*--minival 0\.1"):
+        search(config_of(digits, tmp_path / "s", *space))
     with pytest.raises(BadInput, match="no prepared data set"):
-        search(SearchConfig(SPACE, tmp_path / "search", train))
-    assert not (tmp_path / "search").exists()
+        search(config_of(tmp_path / "none", tmp_path / "s", *space))
+    assert not (tmp_path / "s").exists()
 
 
-def test_values_replace_fields_and_leave_the_rest(digits):
-    base = parse(TrainConfig, ["--config", str(RECIPE), "--data", str(digits)])
-    changed = with_values(base, {"optimizer.base_lr": 0.01, "augment.crop_area": [0.5, 1.0]})
-    assert changed.optimizer.base_lr == 0.01
-    assert changed.augment.crop_area == (0.5, 1.0)
-    assert with_values(changed, {"optimizer.base_lr": 0.4, "augment.crop_area": [0.7, 1.0]}) == base
+def test_the_validation_split_is_not_to_be_trained_on(with_minival, tmp_path):
+    split = ("--train.train_split", "train+validation")
+    with pytest.raises(BadInput, match="trials train on train"):
+        search(config_of(with_minival, tmp_path / "s", "--space", "default", *split))
+
+
+def test_a_search_goes_on_only_as_it_was_begun(with_minival, tmp_path):
+    config = config_of(with_minival, tmp_path / "s", "--space", "default")
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "search.yaml").write_text(dump(config))
+    longer = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=20))
+    with pytest.raises(BadInput, match=r"train\.epochs differ; train\.epochs: 3 there, 20 here"):
+        search(longer)
+    (tmp_path / "s" / "space.yaml").write_text(dump(Space(FEW)))
+    with pytest.raises(BadInput, match=r"space\.optimizer\.name\.choice, space\."):
+        search(config)
+
+
+def test_a_search_reads_back_equal(tmp_path):
+    config = config_of("d", tmp_path / "s", "--space", "default")
+    assert (config.train.network, str(config.train.data)) == ("simple_cnn", "d")
+    (tmp_path / "search.yaml").write_text(dump(config))
+    assert load(SearchConfig, tmp_path / "search.yaml") == config
+
+
+def test_values_replace_fields_and_leave_the_rest():
+    base = config_of("d", "s").train
+    changed = with_values(base, {"optimizer.base_lr": 1e-5, "augment.horizontal_flip": True})
+    assert (changed.optimizer.base_lr, changed.augment.horizontal_flip) == (1e-5, True)
+    assert (
+        with_values(changed, {"optimizer.base_lr": 0.4, "augment.horizontal_flip": False}) == base
+    )
+
+
+def test_a_search_ends_in_a_config_that_trains(command, with_minival, tmp_path):
+    # The second is more than floats can hold.
+    (tmp_path / "space.yaml").write_text("optimizer.base_lr: {choice: [0.2, 1.0e+20]}")
+    train = ["--recipe", "simple_cnn.demo", "--train.epochs", "2"]
+    arguments = [with_minival, *train, "--space", "space.yaml", "--tuner", "grid", "--json"]
+    done = command("tuning.search", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["completed"], found["failed"]) == (1, 1)
+    assert "not finite" in found["reasons"]["0001"]
+    assert (found["epochs"], found["epochs_without_continuation"]) == (2, 2)
+    again = command("tuning.search", *arguments, cwd=tmp_path)
+    assert json.loads(again.stdout) == found
+    folder = tmp_path / "searches" / "simple_cnn-space-grid"
+    for trial in folder.glob("trial_*/train.yaml"):
+        config = load(TrainConfig, trial)
+        assert (config.train_split, config.validation_split) == ("train", "minival")
+    best = load(TrainConfig, tmp_path / found["best_config"])
+    assert (best.validation_split, best.epochs, best.stop_after_epochs) == ("minival", 2, None)
+    done = command("pipelines.train", "--config", found["best_config"], "--json", cwd=tmp_path)
+    # Trained anew, it is the trial's accuracy to the last image: all seeds are the same.
+    assert json.loads(done.stdout)["top1"] == found["best_top1"]
+
+
+def started(folder, module, *arguments) -> subprocess.Popen:
+    with (folder / "log").open("a") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *map(str, arguments)], cwd=folder, stdout=log, stderr=log
+        )
+
+
+def kill(process) -> None:
+    """Kills one process; all that it started is gone then as well."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not psutil.wait_procs(family, timeout=30)[1]
+
+
+def became(folder) -> dict:
+    """What became of each trial of a search."""
+    states = [json.loads(file.read_text()) for file in folder.glob("trial_*/trial.json")]
+    return {
+        state["trial_id"]: (state["status"], state["score"], state["hyperparameters"]["values"])
+        for state in states
+    }
+
+
+@pytest.fixture
+def small_search(with_minival, tmp_path):
+    """Arguments of a search of few trials, in a folder that is given."""
+    (tmp_path / "space.yaml").write_text(
+        "optimizer.base_lr: {log_float: [0.02, 0.4]}\nlabel_smoothing: {float: [0.0, 0.2]}\n"
+    )
+
+    def arguments(tuner, folder, *others):
+        train = ["--recipe", "simple_cnn.demo", "--train.epochs", "3"]
+        space = ["--space", "space.yaml", "--tuner", tuner, "--search", folder]
+        return [with_minival, *train, *space, *others]
+
+    return arguments
+
+
+@pytest.mark.slow
+def test_a_search_killed_five_times_ends_as_one_that_was_not(command, small_search, tmp_path):
+    done = command("tuning.search", *small_search("hyperband", "whole"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    # Three trials of an epoch, the best of which gets two more; two of three.
+    assert "epochs: 11 trained; 12 if promoted trials began anew" in done.stdout
+    random = Random(0)
+    for _ in range(5):
+        process = started(tmp_path, "tuning.search", *small_search("hyperband", "killed"))
+        time.sleep(random.uniform(5, 25))
+        kill(process)
+    again = command("tuning.search", *small_search("hyperband", "killed"), cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == done.stdout.replace("whole", "killed")
+    assert became(tmp_path / "killed") == became(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_workers_one_of_which_is_killed_end_as_one_process(command, small_search, tmp_path):
+    several = ("--max_trials", "4")
+    alone = command("tuning.search", *small_search("random", "alone", *several), cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    local = [*small_search("random", "local", *several), "--local_workers", "2"]
+    process = started(tmp_path, "tuning.search", *local)
+    while not list(tmp_path.glob("local/trial_*/run/history.csv")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    kill(psutil.Process(process.pid).children()[0])
+    assert process.wait() == 0
+    assert "is started again" in (tmp_path / "log").read_text()
+    assert became(tmp_path / "local") == became(tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_a_chief_and_workers_started_by_hand_end_as_one_process(command, small_search, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        at = f"127.0.0.1:{held.getsockname()[1]}"
+    several = ("--max_trials", "3")
+    alone = command("tuning.search", *small_search("random", "alone", *several), cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    spread = [*small_search("random", "spread", *several), "--role", "chief", "--chief", at]
+    chief = started(tmp_path, "tuning.search", *spread)
+    while not (tmp_path / "spread" / "oracle.json").exists():
+        assert chief.poll() is None
+        time.sleep(0.1)
+    names = ("a", "b")
+    workers = [started(tmp_path, "tuning.worker", "spread", "--worker", name) for name in names]
+    while not list(tmp_path.glob("spread/trial_*/run/checkpoints/*")):
+        time.sleep(0.1)
+    kill(workers[0])
+    kill(chief)
+    chief = started(tmp_path, "tuning.search", *spread)
+    workers[0] = started(tmp_path, "tuning.worker", "spread", "--worker", "a")
+    assert [process.wait() for process in (*workers, chief)] == [0, 0, 0]
+    assert became(tmp_path / "spread") == became(tmp_path / "alone")
+
+
+@pytest.fixture
+def mute():
+    """The address of someone who takes calls and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        yield f"127.0.0.1:{held.getsockname()[1]}"
+
+
+@pytest.mark.slow
+def test_trials_that_cannot_be_are_told_apart_and_the_others_complete(
+    command, with_minival, mute, tmp_path
+):
+    lines = {
+        "network": {"choice": ["simple_cnn", "vgg16"]},
+        "optimizer.base_lr": {"choice": [0.2, 0.1, 1e20]},
+        "data_service": {"choice": [f"grpc://{mute}"], "when": {"optimizer.base_lr": [0.1]}},
+        "input.size_px": {"choice": [32, 24], "when": {"optimizer.base_lr": [0.2]}},
+    }
+    (tmp_path / "space.yaml").write_text(dump(Space(lines)).removeprefix("space:\n"))
+    done = command(
+        *("tuning.search", with_minival, "--recipe", "simple_cnn.demo", "--train.epochs", "2"),
+        *("--space", "space.yaml", "--tuner", "grid", "--max_trials", "6", "--search", "s"),
+        *("--trial_timeout_s", "60", "--trial_memory_gib", "1.4", "--json"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["completed"] == 2
+    reasons = found["reasons"]
+    assert reasons.keys() == {"2", "3", "4", "5"}
+    assert reasons["2"].startswith("hung: nothing logged for 60 s")
+    assert "not finite" in reasons["3"]
+    assert reasons["4"].startswith("out of memory; then with accumulation_steps 2: out of memory")
+    assert "24; vgg16 needs at least 32" in reasons["5"]
+    assert all(reason in done.stderr for reason in reasons.values())

@@ -1,6 +1,9 @@
 """A search space as YAML: one field of the training config a line."""
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,50 +12,135 @@ import yaml
 
 from pipelines.errors import BadInput
 
-KINDS: dict[str, Callable[[keras_tuner.HyperParameters, str, list], Any]] = {
-    "float": lambda hp, field, ends: hp.Float(field, *ends),
-    "log_float": lambda hp, field, ends: hp.Float(field, *ends, sampling="log"),
+SPACES = Path(__file__).with_name("spaces")
+
+Declare = Callable[[keras_tuner.HyperParameters, str, list], Any]
+
+KINDS: dict[str, Declare] = {
+    "float": lambda hp, field, ends: hp.Float(field, *map(float, ends)),
+    "log_float": lambda hp, field, ends: hp.Float(field, *map(float, ends), sampling="log"),
     "int": lambda hp, field, ends: hp.Int(field, *ends),
-    "choice": lambda hp, field, values: hp.Choice(field, values),
+    # keras-tuner makes numbers of the truth values of a choice.
+    "choice": lambda hp, field, values: (
+        hp.Boolean(field) if set(map(type, values)) == {bool} else hp.Choice(field, values)
+    ),
 }
 
 
-def read_space(path: Path) -> keras_tuner.HyperParameters:
-    """Declares every line of a space file to keras-tuner.
+@dataclass(frozen=True)
+class Space:
+    """What is searched.
+
+    Args:
+        space: by field, its kind with the values, and perhaps `when`.
+    """
+
+    space: dict[str, dict[str, Any]]
+
+    def declared(self) -> keras_tuner.HyperParameters:
+        """The space as keras-tuner knows it."""
+        hp = keras_tuner.HyperParameters()
+        for field, line in self.space.items():
+            kind, values = _kind(line)
+            with ExitStack() as scopes:
+                for other, of_other in line.get("when", {}).items():
+                    scopes.enter_context(hp.conditional_scope(other, of_other))
+                KINDS[kind](hp, field, values)
+        return hp
+
+    def extremes(self) -> Iterator[dict[str, Any]]:
+        """Each value of each choice and both ends of each range, where it matters.
+
+        Each comes with what makes it matter: the first value of each field that it depends on.
+        """
+        for field, line in self.space.items():
+            kind, values = _kind(line)
+            for value in map(float, values) if kind.endswith("float") else values:
+                yield self._conditions(field) | {field: value}
+
+    def _conditions(self, field: str) -> dict[str, Any]:
+        conditions: dict[str, Any] = {}
+        for other, values in self.space[field].get("when", {}).items():
+            conditions |= self._conditions(other) | {other: values[0]}
+        return conditions
+
+
+def read_space(name: str) -> Space:
+    """Reads the space of that name in `tuning/spaces`, or the file.
 
     Raises:
-        BadInput: the file is missing or not a mapping, or a line is not a range or a choice.
+        BadInput: there is no such file, it is not a mapping, or a line is not a range or a choice.
     """
+    path = SPACES / f"{name}.yaml"
+    if not path.is_file():
+        path = Path(name)
+    if not path.is_file():
+        names = sorted(file.stem for file in SPACES.glob("*.yaml"))
+        nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+        raise BadInput(
+            f"no space {name!r}; did you mean {nearest[0]!r}? {', '.join(names)}, or a YAML file"
+        )
     try:
         lines = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
-        raise BadInput(f"cannot read the space {str(path)!r}: {error}") from error
+        told = " ".join(str(error).split())
+        raise BadInput(f"cannot read the space {str(path)!r}: {told}") from error
     if not isinstance(lines, dict) or not lines:
         raise BadInput(f"{str(path)!r} is not a mapping from fields to ranges")
-    space = keras_tuner.HyperParameters()
-    for field, declaration in lines.items():
-        _declare(space, field, declaration)
+    space = Space(lines)
+    for field, line in lines.items():
+        _check(field, line)
+        _check_conditions(space, field)
+    try:
+        space.declared()
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"keras-tuner does not take {str(path)!r}: {error}") from error
     return space
 
 
-def _declare(space: keras_tuner.HyperParameters, field: str, declaration: Any) -> None:
-    if not isinstance(declaration, dict) or len(declaration) != 1:
-        raise BadInput(f"{field}: {declaration} is not one of {sorted(KINDS)} with its values")
-    kind, values = next(iter(declaration.items()))
+def _kind(line: dict[str, Any]) -> tuple[str, list]:
+    """A line's kind and its values."""
+    return next((kind, values) for kind, values in line.items() if kind != "when")
+
+
+def _check(field: str, line: Any) -> None:
+    kinds = set(line) - {"when"} if isinstance(line, dict) else set()
+    if len(kinds) != 1:
+        raise BadInput(f"{field}: {line} is not one of {sorted(KINDS)} with its values")
+    kind, values = _kind(line)
     if kind not in KINDS:
         raise BadInput(f"{field}: unknown kind {kind!r}; one of {sorted(KINDS)}")
     if not isinstance(values, list) or not values:
         raise BadInput(f"{field}: {kind} takes a list, not {values!r}")
-    if kind != "choice" and not _is_range(values):
+    (_check_choice if kind == "choice" else _check_range)(field, kind, values)
+
+
+def _check_range(field: str, kind: str, values: list[Any]) -> None:
+    types = {int} if kind == "int" else {int, float}
+    if len(values) != 2 or not set(map(type, values)) <= types or values[0] >= values[1]:
         raise BadInput(f"{field}: {kind} takes two rising numbers [low, high], not {values}")
     if kind == "log_float" and values[0] <= 0:
         raise BadInput(f"{field}: log_float starts above 0, not at {values[0]}")
-    try:
-        KINDS[kind](space, field, values)
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"{field}: {kind} does not take {values}: {error}") from error
 
 
-def _is_range(values: list[Any]) -> bool:
-    numbers = all(isinstance(value, int | float) for value in values)
-    return numbers and len(values) == 2 and values[0] < values[1]
+def _check_choice(field: str, kind: str, values: list[Any]) -> None:
+    """keras-tuner chooses among values of one type, and between both truth values."""
+    types = set(map(type, values))
+    if len(types) > 1 or not types <= {bool, int, float, str}:
+        raise BadInput(f"{field}: {kind} takes numbers, words or truth values, not {values}")
+    if types == {bool} and set(values) != {True, False}:
+        raise BadInput(f"{field}: a {kind} of truth values is [false, true], not {values}")
+
+
+def _check_conditions(space: Space, field: str) -> None:
+    conditions = space.space[field].get("when", {})
+    if not isinstance(conditions, dict):
+        raise BadInput(f"{field}: when takes {{FIELD: [VALUE, ...]}}, not {conditions!r}")
+    lines = list(space.space)
+    for other, values in conditions.items():
+        above = lines[: lines.index(field)]
+        if other not in above or "choice" not in space.space[other]:
+            raise BadInput(f"{field}: when names {other!r}, which is no choice in a line above")
+        choice = space.space[other]["choice"]
+        if not isinstance(values, list) or not values or not set(values) <= set(choice):
+            raise BadInput(f"{field}: when {other} is of {choice}, not {values!r}")

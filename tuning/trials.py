@@ -1,170 +1,259 @@
-"""The search: keras-tuner chooses, `pipelines.train` runs each trial in a process of its own."""
+"""Trials: each a run of `pipelines.train`, in a process and a folder of its own.
 
-import contextlib
+trial_ID/trial.json     the trial as keras-tuner knows it
+trial_ID/train.yaml     the run's config
+trial_ID/train.log      what the run wrote to standard error
+trial_ID/run/           the run (see `pipelines.training.run`)
+trial_ID/outcome.json   how it ended (see `Outcome`); present when it has
+"""
+
+import csv
 import dataclasses
-import io
 import json
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
-from typing import Any, TextIO
+from typing import Any
 
-import keras_tuner
-from keras_tuner.engine.trial import Trial, TrialStatus
+import psutil
+import yaml
 
 from pipelines import atomic
-from pipelines.command import dump, parse, refuse_another
+from pipelines.command import dump, parse
 from pipelines.config import TrainConfig
-from pipelines.data.streams import num_images, open_dataset
-from pipelines.errors import BadInput, Failed
+from pipelines.errors import BadInput, Failed, Stopped
+from pipelines.training.children import bound, end
+from pipelines.training.interruption import Interruption
+from pipelines.training.run import Run
 from tuning.config import SearchConfig
-from tuning.space import read_space
 
-OBJECTIVE = keras_tuner.Objective("top1", "max")
+TRAIN = [sys.executable, "-m", "pipelines.train"]
+WATCHED_EVERY_S = 0.2
+STOPPED = "stopped; type the same command again, and the search goes on"
+# As the allocators of TensorFlow, CUDA, C++ and Python say it.
+_OUT_OF_MEMORY = re.compile(
+    "OOM when allocating|out of memory|OUT_OF_MEMORY|bad_alloc|MemoryError|nable to allocate"
+)
+_REASON = re.compile(r"(?:failed|error): .|[\w.]+(?:Error|Exception)\b")
+_MAX_REASON_CHARS = 400
+
+
+class OutOfMemory(Failed):
+    """A run had less memory than it takes."""
 
 
 @dataclass(frozen=True)
-class Search:
-    """The outcome of a search."""
+class Outcome:
+    """How a trial ended.
 
-    search: str
-    completed: int
-    failed: int
-    best_top1: float
-    best_values: dict[str, Any]
-    best_config: str
+    Args:
+        top1: on minival after the last epoch; None where the trial failed.
+        reason: why it failed, one line; None where it completed.
+        accumulation_steps: of the run's config in the end, more than the trial began with where it
+            ran out of memory once; None where nothing was run.
+        begun_s: when the trial began, or went on after the search was killed; since 1970.
+        ended_s: when it ended.
+    """
 
-    def __str__(self) -> str:
-        values = ", ".join(f"{field} {_short(value)}" for field, value in self.best_values.items())
-        return (
-            f"{self.search}: {self.completed} trials completed, {self.failed} failed\n"
-            f"best: top-1 {self.best_top1:.4f} on images held out of training, with {values}\n"
-            f"next: python -m pipelines.train --config {quote(self.best_config)}"
-        )
+    top1: float | None
+    reason: str | None
+    accumulation_steps: int | None
+    begun_s: float
+    ended_s: float
 
 
-class TrainingTuner(keras_tuner.Tuner):
-    """A tuner whose trials are runs of `pipelines.train`.
+class Trials:
+    """The folder of a search's trials.
 
     Args:
         config: the search.
-        base: what a trial's values are laid over.
-        oracle: chooses the values.
-        report: where a line about each trial goes.
     """
 
-    def __init__(
-        self, config: SearchConfig, base: TrainConfig, oracle: keras_tuner.Oracle, report: TextIO
-    ):
-        self._base = base
-        self._report = report
-        super().__init__(
-            oracle=oracle, directory=config.search.parent, project_name=config.search.name
-        )
+    def __init__(self, config: SearchConfig) -> None:
+        self._config = config
+        self._base = dataclasses.replace(config.train, validation_split="minival")
 
-    def run_trial(self, trial: Trial) -> dict[str, float]:
-        """Trains with the trial's values and gives its accuracy after its last epoch.
+    def folder(self, trial_id: str) -> Path:
+        """Where everything of a trial is."""
+        return self._config.folder / f"trial_{trial_id}"
 
-        A trial that Hyperband promotes goes on from the checkpoint of the one it comes from.
+    def outcome(self, trial_id: str) -> Outcome | None:
+        """How a trial ended, None while it has not."""
+        file = self.folder(trial_id) / "outcome.json"
+        return Outcome(**json.loads(file.read_text())) if file.is_file() else None
+
+    def values(self, trial_id: str) -> dict[str, Any]:
+        """What was chosen for a trial.
+
+        From its file: on the way from a chief to a worker numbers lose digits.
         """
-        values = trial.hyperparameters.values
-        run = self._run_folder(trial.trial_id)
-        own = {"run": run, "stop_after_epochs": values.get("tuner/epochs")}
-        try:
-            config = with_values(self._base, searched(values) | own)
-        except BadInput as error:
-            raise self._failure(trial, str(error)) from error
-        if "tuner/trial_id" in values and not run.exists():
-            shutil.copytree(self._run_folder(values["tuner/trial_id"]), run)
-        config_file = run.with_name("train.yaml")
-        atomic.write_text(config_file, dump(config))
-        try:
-            result = _train(config_file)
-        except Failed as error:
-            raise self._failure(trial, str(error)) from error
-        text = ", ".join(f"{field} {_short(value)}" for field, value in searched(values).items())
-        print(
-            f"trial {trial.trial_id}: top-1 {result['top1']:.4f} after {result['epochs']} epochs, "
-            f"{text}",
-            file=self._report,
+        state = json.loads((self.folder(trial_id) / "trial.json").read_text())
+        return state["hyperparameters"]["values"]
+
+    def epochs(self, trial_id: str) -> int:
+        """Epochs in the history of a trial's run, with those of the one that it went on from."""
+        history = self._run(trial_id) / "history.csv"
+        if not history.is_file():
+            return 0
+        with history.open(newline="") as file:
+            return sum(1 for _ in csv.DictReader(file))
+
+    def with_values(self, values: dict[str, Any]) -> TrainConfig:
+        """What a trial with these values starts from.
+
+        Raises:
+            BadInput: there is no such field, or it does not take the value.
+        """
+        return with_values(self._base, values)
+
+    def best_config(self, trial_id: str) -> TrainConfig:
+        """What trains from scratch, for all epochs, what a trial has tried."""
+        folder = self._config.folder
+        chosen = self.with_values(searched(self.values(trial_id)))
+        return dataclasses.replace(
+            chosen,
+            run=self._config.train.run.with_name(f"{folder.name}-best"),
+            accumulation_steps=self.outcome(trial_id).accumulation_steps,
         )
-        return {"top1": result["top1"]}
 
-    def _failure(self, trial: Trial, reason: str) -> keras_tuner.errors.FailedTrialError:
-        """What tells keras-tuner, and the user, that a trial failed; the search goes on."""
-        print(f"trial {trial.trial_id} failed: {reason}", file=self._report)
-        return keras_tuner.errors.FailedTrialError(reason)
+    def prune(self, trial_id: str) -> None:
+        """Removes the checkpoints of a trial."""
+        shutil.rmtree(self._run(trial_id) / "checkpoints", ignore_errors=True)
 
-    def _run_folder(self, trial_id: str) -> Path:
-        return Path(self.get_trial_dir(trial_id)) / "run"
+    def run(self, trial_id: str, interruption: Interruption) -> Outcome:
+        """Trains with the trial's values, or goes on with that; gives the outcome, also if known.
 
+        A trial that Hyperband promotes goes on from the run of the one it comes from. Where
+        memory runs out, half the images are held at a time, once.
 
-def search(config: SearchConfig) -> Search:
-    """Runs the trials that are not done yet and writes the best config.
-
-    Raises:
-        BadInput: a space with a field that the training config lacks, or with a bad range; no
-            such data; a folder that another search began.
-        Failed: not one trial completed.
-    """
-    space = read_space(config.space)
-    split, percent = config.train.train_split, 100 - config.holdout_percent
-    if set("[+") & set(split):
-        raise BadInput(f"train.train_split is {split!r}; a search takes a whole split to cut up")
-    base = dataclasses.replace(
-        config.train,
-        train_split=f"{split}[:{percent}%]",
-        validation_split=f"{split}[{percent}%:]",
-    )
-    with_values(base, space.values)
-    dataset = open_dataset(base.data)
-    for part in (base.train_split, base.validation_split):
-        num_images(dataset, part)
-    config.search.mkdir(parents=True, exist_ok=True)
-    recorded = config.search / "search.yaml"
-    refuse_another(recorded, config, {"search", "max_trials"})
-    with atomic.locked(config.search):
-        atomic.write_text(recorded, dump(config))
-        tuner = _run(config, base, space)
-    trials = list(tuner.oracle.trials.values())
-    completed = [trial for trial in trials if trial.status == TrialStatus.COMPLETED]
-    if not completed:
-        raise Failed(f"all {len(trials)} trials failed ({_reasons(tuner)})")
-    best = max(completed, key=lambda trial: trial.score)
-    values = searched(best.hyperparameters.values)
-    best_config = config.search / "best.yaml"
-    run = config.train.run.parent / f"{config.search.name}-best"
-    atomic.write_text(best_config, dump(with_values(config.train, values | {"run": run})))
-    return Search(
-        search=str(config.search),
-        completed=len(completed),
-        failed=len(trials) - len(completed),
-        best_top1=best.score,
-        best_values=values,
-        best_config=str(best_config),
-    )
-
-
-def _run(
-    config: SearchConfig, base: TrainConfig, space: keras_tuner.HyperParameters
-) -> "TrainingTuner":
-    """Runs the trials that are not done yet; only our own lines are shown of it."""
-    report = sys.stderr
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        tuner = TrainingTuner(config, base, _oracle(config, space), report)
-        tuner.oracle.verbose = 0
-        # Else keras-tuner writes its state after the first trial, and forgets one that was begun.
-        tuner.oracle.save()
-        tuner.save()
+        Raises:
+            Stopped: this process was asked to stop.
+        """
+        if known := self.outcome(trial_id):
+            return known
+        begun_s = time.time()
+        top1, reason = None, None
         try:
-            tuner.search()
-        except RuntimeError as error:
-            raise Failed(f"{error.args[0].strip().splitlines()[0]} ({_reasons(tuner)})") from error
-    return tuner
+            top1 = self._train(trial_id, self._begun(trial_id), interruption)
+        except (BadInput, Failed) as error:
+            reason = str(error)
+        outcome = Outcome(top1, reason, self._accumulation_steps(trial_id), begun_s, time.time())
+        file = self.folder(trial_id) / "outcome.json"
+        atomic.write_text(file, json.dumps(dataclasses.asdict(outcome), indent=2))
+        return outcome
+
+    def _run(self, trial_id: str) -> Path:
+        return self.folder(trial_id) / "run"
+
+    def _config_file(self, trial_id: str) -> Path:
+        return self.folder(trial_id) / "train.yaml"
+
+    def _accumulation_steps(self, trial_id: str) -> int | None:
+        """Of the config that was run last, None where none was."""
+        file = self._config_file(trial_id)
+        return yaml.safe_load(file.read_text())["accumulation_steps"] if file.is_file() else None
+
+    def _begun(self, trial_id: str) -> TrainConfig:
+        """What a trial is to run, with its run's folder as that of the trial it comes from."""
+        values, run = self.values(trial_id), self._run(trial_id)
+        config = dataclasses.replace(
+            self.with_values(searched(values)),
+            run=run,
+            stop_after_epochs=values.get("tuner/epochs"),
+        )
+        past = values.get("tuner/trial_id")
+        if past is None:
+            return config
+        if not run.exists():
+            # What is copied is not the result of this run.
+            without = shutil.ignore_patterns("metrics.json")
+            with atomic.replacing(run) as partial:
+                shutil.copytree(self._run(past), partial, ignore=without)
+        steps = self.outcome(past).accumulation_steps
+        return dataclasses.replace(config, accumulation_steps=steps)
+
+    def _train(self, trial_id: str, config: TrainConfig, interruption: Interruption) -> float:
+        """Runs a trial, a second time where memory runs out; gives its top-1."""
+        halved = dataclasses.replace(config, accumulation_steps=2 * config.accumulation_steps)
+        if self._accumulation_steps(trial_id) != halved.accumulation_steps:
+            try:
+                return self._attempt(trial_id, config, interruption)
+            except OutOfMemory:
+                pass
+        try:
+            return self._attempt(trial_id, halved, interruption)
+        except Failed as error:
+            raise Failed(
+                f"out of memory; then with accumulation_steps {halved.accumulation_steps}: {error}"
+            ) from error
+
+    def _attempt(self, trial_id: str, config: TrainConfig, interruption: Interruption) -> float:
+        """Runs `pipelines.train` in a process of its own; gives the top-1 of its last epoch.
+
+        Raises:
+            OutOfMemory: it took more memory than there is, or than is allowed.
+            Failed: it ended otherwise without a result, or did not go on; the message says why.
+            Stopped: this process was asked to stop.
+        """
+        file = self._config_file(trial_id)
+        log = file.with_name("train.log")
+        atomic.write_text(file, dump(config))
+        with log.open("a") as errors:
+            begins = errors.tell()
+            process = subprocess.Popen(
+                bound([*TRAIN, "--config", file]),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                # Signals of the terminal reach it through this process alone.
+                start_new_session=True,
+            )
+        try:
+            self._watch(process, [log, Run(config.run).log_file], interruption)
+        finally:
+            process.kill()
+            process.wait()
+        metrics = Run(config.run).metrics()
+        if process.returncode == 0 and metrics:
+            return metrics["top1"]
+        if interruption.asked:
+            raise Stopped(STOPPED)
+        raise _failure(process.returncode, log.read_bytes()[begins:].decode(errors="replace"))
+
+    def _watch(
+        self, process: subprocess.Popen, logs: list[Path], interruption: Interruption
+    ) -> None:
+        """Until a process ends, or goes past a limit.
+
+        Memory is looked at from outside: what TensorFlow reserves, which RLIMIT_AS counts, is
+        several times what it holds, and where RLIMIT_DATA or that is met it aborts with a message
+        about threads.
+        """
+        limit_gib, timeout_s = self._config.trial_memory_gib, self._config.trial_timeout_s
+        begun_s = time.time()
+        while process.poll() is None:
+            if interruption.asked:
+                end([process])
+                return
+            if limit_gib and (held_gib := _resident_gib(process.pid)) > limit_gib:
+                raise OutOfMemory(
+                    f"out of memory: {held_gib:.2f} GiB held, trial_memory_gib is {limit_gib:g}"
+                )
+            logged_s = max([begun_s, *(log.stat().st_mtime for log in logs if log.is_file())])
+            if time.time() - logged_s > timeout_s:
+                raise Failed(f"hung: nothing logged for {timeout_s:g} s, its trial_timeout_s")
+            time.sleep(WATCHED_EVERY_S)
+
+
+def searched(values: dict[str, Any]) -> dict[str, Any]:
+    """A trial's values without those that keras-tuner keeps for itself (`tuner/epochs`, ...)."""
+    return {field: value for field, value in values.items() if not field.startswith("tuner/")}
 
 
 def with_values(base: TrainConfig, values: dict[str, Any]) -> TrainConfig:
@@ -173,62 +262,32 @@ def with_values(base: TrainConfig, values: dict[str, Any]) -> TrainConfig:
     Raises:
         BadInput: there is no such field, or it does not take the value.
     """
-    overrides = [
-        f"--{field}={'null' if value is None else value}" for field, value in values.items()
-    ]
+    overrides = [f"--{field}={value}" for field, value in values.items()]
     with tempfile.TemporaryDirectory() as folder:
         base_file = Path(folder) / "base.yaml"
         base_file.write_text(dump(base))
         return parse(TrainConfig, ["--config", str(base_file), *overrides])
 
 
-def searched(values: dict[str, Any]) -> dict[str, Any]:
-    """A trial's values without those that keras-tuner keeps for itself (`tuner/epochs`, ...)."""
-    return {field: value for field, value in values.items() if not field.startswith("tuner/")}
+def _resident_gib(pid: int) -> float:
+    """Memory of a process and all that it started, shared pages of each counted."""
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        return sum(member.memory_info().rss for member in family) / 2**30
+    except psutil.NoSuchProcess:
+        return 0.0
 
 
-def _oracle(config: SearchConfig, space: keras_tuner.HyperParameters) -> keras_tuner.Oracle:
-    # Not 0, which keras-tuner takes for none.
-    seed = config.seed + 1
-    if config.tuner == "random":
-        return keras_tuner.oracles.RandomSearchOracle(
-            OBJECTIVE, config.max_trials, seed, space, allow_new_entries=False
-        )
-    oracle = keras_tuner.oracles.HyperbandOracle(
-        OBJECTIVE,
-        config.train.epochs,
-        seed=seed,
-        hyperparameters=space,
-        allow_new_entries=False,
-    )
-    oracle.max_trials = config.max_trials
-    return oracle
-
-
-def _train(config_file: Path) -> dict[str, Any]:
-    """Runs `pipelines.train` in a process of its own.
-
-    Raises:
-        Failed: it did not end well; the message is the last line it wrote.
-    """
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.train", "--config", config_file, "--json"],
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1]
-        raise Failed(f"exit status {done.returncode}: {reason}")
-    return json.loads(done.stdout)
-
-
-def _reasons(tuner: TrainingTuner) -> str:
-    """Why trials failed, each reason once."""
-    messages = [
-        t.message.strip().splitlines()[-1] for t in tuner.oracle.trials.values() if t.message
-    ]
-    return "; ".join(dict.fromkeys(messages))
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _failure(status: int, log: str) -> Failed:
+    """Why a process ended with a status, from the last lines that it wrote."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()][-50:]
+    last = next((line for line in reversed(lines) if _REASON.match(line)), "")
+    told = (last or "".join(lines[-1:])).removeprefix("failed: ").removeprefix("error: ")
+    told = told[:_MAX_REASON_CHARS]
+    if status == -signal.SIGKILL:
+        return OutOfMemory("out of memory: killed by SIGKILL, the kernel's way to make room")
+    if any(map(_OUT_OF_MEMORY.search, lines)):
+        return OutOfMemory(f"out of memory: {told}")
+    ending = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+    return Failed(f"{ending}: {told}" if told else ending)

@@ -6,27 +6,22 @@ from html import escape
 
 from pipelines.config import KINDS
 from pipelines.data.cleaning import Finding
+from pipelines.reporting.page import page
 
 IMAGES_A_KIND = 48
 _DONE = {"drop": "dropped", "rewrite": "rewritten", "keep": "kept"}
 
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>
-body {{ font: 14px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 1100px; color: #222 }}
-h2 {{ margin: 1.6em 0 .2em; font-size: 17px }}
-h2 small {{ font-weight: normal; color: #666 }}
-.drop {{ color: #b3261e }} .rewrite {{ color: #8a5a00 }} .keep {{ color: #33691e }}
-.sheet {{ display: flex; flex-wrap: wrap; gap: 12px }}
-figure {{ margin: 0; width: 240px; border: 1px solid #ddd; border-radius: 6px; padding: 8px }}
-figure div {{ display: flex; gap: 4px; height: 112px; align-items: center }}
-img, .none {{ max-width: 112px; max-height: 112px }}
-.none {{ width: 112px; line-height: 112px; text-align: center; background: #eee; color: #888 }}
-figcaption {{ overflow-wrap: anywhere; font-size: 12px }}
-</style>
-<h1>{title}</h1>
-{body}
-</html>
+_STYLE = """h2 small { font-weight: normal; color: light-dark(#666, #999) }
+.drop { color: light-dark(#b3261e, #f2b8b5) } .rewrite { color: light-dark(#8a5a00, #f0c36d) }
+.keep { color: light-dark(#33691e, #a5d6a7) }
+.sheet { display: flex; flex-wrap: wrap; gap: 12px }
+figure { margin: 0; width: 240px; border: 1px solid light-dark(#ddd, #444); border-radius: 6px;
+  padding: 8px }
+figure div { display: flex; gap: 4px; height: 112px; align-items: center }
+img, .none { max-width: 112px; max-height: 112px }
+.none { width: 112px; line-height: 112px; text-align: center; color: #888;
+  background: light-dark(#eee, #333) }
+figcaption { overflow-wrap: anywhere; font-size: 12px }
 """
 
 
@@ -45,7 +40,7 @@ def contact_sheet(
         groups[finding.handling, finding.kind].append(finding)
     ordered = sorted(groups, key=lambda group: list(_DONE).index(group[0]))
     body = "\n".join(_section(*group, groups[group], thumbnail) for group in ordered)
-    return _PAGE.format(title=escape(title), body=body or "<p>Nothing was found.</p>")
+    return page(title, body or "<p>Nothing was found.</p>", _STYLE)
 
 
 def _section(

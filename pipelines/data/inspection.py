@@ -1,10 +1,8 @@
 """The inspect stage: what is in a prepared data set, and what a network will see of it."""
 
-import base64
 import dataclasses
 import io
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -20,27 +18,13 @@ from pipelines.data.streams import (
     open_dataset,
     training_stream,
 )
+from pipelines.reporting.page import page, picture, png, sections, table
+from pipelines.reporting.text import aligned
 
 _COLUMNS = 8
 _CELL_IN = 1.35
 _LABEL_CHARACTERS = 20
 _BLUE, _GREY = "#2b6cb0", "#4a5568"
-
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>
-body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1100px; color: #222 }}
-h2 {{ margin: 1.8em 0 .3em; font-size: 18px }}
-table {{ border-collapse: collapse }}
-th, td {{ text-align: right; padding: 3px 14px; border-bottom: 1px solid #e2e8f0 }}
-th:first-child, td:first-child {{ text-align: left; padding-left: 0 }}
-img {{ max-width: 100% }}
-p {{ color: #4a5568; margin: .2em 0 .6em }}
-</style>
-<h1>{title}</h1>
-{body}
-</html>
-"""
 
 
 @dataclass(frozen=True)
@@ -104,13 +88,10 @@ class Inspection:
     def __str__(self) -> str:
         heads = ("split", *(field.name for field in dataclasses.fields(SplitSummary)))
         rows = [heads, *((name, *dataclasses.astuple(row)) for name, row in self.splits.items())]
-        cells = [[_told(cell) for cell in row] for row in rows]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        table = ("  ".join(map(str.rjust, row, widths)) for row in cells)
         return "\n".join(
             [
                 f"{self.data}: {self.classes} classes",
-                *table,
+                aligned([[_told(cell) for cell in row] for row in rows]),
                 f"see {self.page}; the grid alone is {self.grid}",
             ]
         )
@@ -134,22 +115,22 @@ def inspect(config: InspectConfig) -> Inspection:
             f"evaluation, {config.train.validation_split}": (evaluated, labels),
         }
     )
-    title = f"Data set {config.data}"
-    sections = [
-        ("Splits", _table(summaries)),
-        ("Sizes", _picture(_sizes(measured))),
-        ("Classes", _picture(_balance(measured, names))),
-        (
-            "What the network sees",
-            "<p>Images as the streams of training and evaluation give them, in pixels from 0 to "
-            "255: what the network's normalisation starts from.</p>" + _picture(grid),
-        ),
-    ]
-    body = "\n".join(f"<h2>{escape(head)}</h2>\n{content}" for head, content in sections)
+    body = sections(
+        [
+            ("Splits", _table(summaries)),
+            ("Sizes", picture(png(_sizes(measured)))),
+            ("Classes", picture(png(_balance(measured, names)))),
+            (
+                "What the network sees",
+                "<p>Images as the streams of training and evaluation give them, in pixels from 0 "
+                "to 255: what the network's normalisation starts from.</p>" + picture(png(grid)),
+            ),
+        ]
+    )
     grid_file = config.out.with_suffix(".png")
     with atomic.replacing(grid_file) as partial:
-        partial.write_bytes(_png(grid))
-    atomic.write_text(config.out, _PAGE.format(title=escape(title), body=body))
+        partial.write_bytes(png(grid))
+    atomic.write_text(config.out, page(f"Data set {config.data}", body))
     return Inspection(
         data=str(config.data),
         classes=len(names),
@@ -226,12 +207,8 @@ def _told(value: object) -> str:
 
 def _table(summaries: dict[str, SplitSummary]) -> str:
     heads = ["split", *(_told(field.name) for field in dataclasses.fields(SplitSummary))]
-    rows = [
-        [escape(name), *map(_told, dataclasses.astuple(row))] for name, row in summaries.items()
-    ]
-    head = "".join(f"<th>{cell}</th>" for cell in heads)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
+    rows = [[name, *map(_told, dataclasses.astuple(row))] for name, row in summaries.items()]
+    return table(heads, rows)
 
 
 def _sizes(measured: dict[str, Measured]) -> Figure:
@@ -305,13 +282,3 @@ def _short(label: str, characters: int = _LABEL_CHARACTERS) -> str:
     """The first of a class's names, cut to fit."""
     first = label.partition(",")[0]
     return first if len(first) <= characters else first[: characters - 1] + "…"
-
-
-def _png(figure: Figure) -> bytes:
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=130)
-    return png.getvalue()
-
-
-def _picture(figure: Figure) -> str:
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(_png(figure)).decode()}">'

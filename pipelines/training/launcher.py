@@ -15,10 +15,8 @@ from typing import BinaryIO
 from pipelines.command import dump
 from pipelines.config import TrainConfig
 from pipelines.errors import Failed, Stopped
+from pipelines.training.children import bound, end
 from pipelines.training.interruption import Interruption
-
-# A worker that is asked to end has this long to do so.
-GRACE_S = 30.0
 
 
 def launch(config: TrainConfig) -> None:
@@ -50,7 +48,7 @@ def run_workers(command: list[str], count: int) -> None:
         try:
             _wait(workers, interruption)
         finally:
-            _end(workers)
+            end(workers)
     if any(worker.returncode for worker in workers):
         statuses = ", ".join(str(worker.returncode) for worker in workers)
         raise Failed(
@@ -66,7 +64,7 @@ def _start(command: list[str], addresses: list[str]) -> list[subprocess.Popen]:
     for index in range(len(addresses)):
         task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
         worker = subprocess.Popen(
-            command,
+            bound(command),
             env=os.environ | {"TF_CONFIG": json.dumps(task)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -94,19 +92,6 @@ def _wait(workers: list[subprocess.Popen], interruption: Interruption) -> None:
             for worker in workers:
                 worker.send_signal(signal.SIGTERM)
         time.sleep(0.1)
-
-
-def _end(workers: list[subprocess.Popen]) -> None:
-    """Ends those that still run."""
-    for worker in workers:
-        worker.terminate()
-    deadline_s = time.monotonic() + GRACE_S
-    for worker in workers:
-        try:
-            worker.wait(max(0.0, deadline_s - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
 
 
 def _free_addresses(count: int) -> list[str]:

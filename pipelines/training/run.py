@@ -28,11 +28,13 @@ from pipelines.training.environment import environment
 from pipelines.training.model import image_classifier
 
 # What may differ when a run goes on: where it is, how far it goes this time, who prepares images,
-# how often it is saved, what is logged, what it does in trouble, and which machines do it.
+# how often it is saved, what is logged, what it does in trouble, how much it holds in memory at a
+# time, and which machines do it.
 CHANGEABLE = {
     "run",
     "stop_after_epochs",
     "early_stopping_epochs",
+    "accumulation_steps",
     "decode_threads",
     "data_service",
     "checkpoint_every_steps",
