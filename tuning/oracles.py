@@ -32,7 +32,8 @@ class Durable(keras_tuner.Oracle):
 
     oracle.json is the whole state but the trials, and each trial.json one of these. A trial whose
     file is ahead of oracle.json has ended if it says so, and is not begun if oracle.json does not
-    know it. How trials ended stands in their folders: a worker's message has no room for it.
+    know it. How trials ended is read from their folders: what a worker sends has no room for a
+    reason, and rounds an accuracy to single precision.
     """
 
     def open(self, config: SearchConfig, trials: Trials, report: Report) -> None:
@@ -93,7 +94,7 @@ class Durable(keras_tuner.Oracle):
         if known.status in ENDED:
             return
         outcome = self._folders.outcome(trial.trial_id)
-        # What comes from a worker has numbers of fewer digits, and no message.
+        # What comes from a worker has its space in another order, and no message.
         trial.hyperparameters = known.hyperparameters
         trial.message = outcome.reason
         super().end_trial(trial)

@@ -89,10 +89,7 @@ class Trials:
         return Outcome(**json.loads(file.read_text())) if file.is_file() else None
 
     def values(self, trial_id: str) -> dict[str, Any]:
-        """What was chosen for a trial.
-
-        From its file: on the way from a chief to a worker numbers lose digits.
-        """
+        """What was chosen for a trial, by keras-tuner's names."""
         state = json.loads((self.folder(trial_id) / "trial.json").read_text())
         return state["hyperparameters"]["values"]
 
