@@ -111,9 +111,9 @@ class Durable(keras_tuner.Oracle):
         return not self.ongoing_trials and not self.tuner_ids
 
     def ranked(self) -> list[Trial]:
-        """The completed trials, the best first."""
+        """The completed trials, those of the most epochs first, and of these the best."""
         completed = [t for t in self.trials.values() if t.status == TrialStatus.COMPLETED]
-        return sorted(completed, key=lambda trial: trial.score, reverse=True)
+        return sorted(completed, key=_length_and_score, reverse=True)
 
     def failures_in_a_row(self) -> int:
         """How many of the trials that ended last have failed."""
@@ -196,6 +196,11 @@ class GridSearch(Durable, oracles.GridSearchOracle):
             values = self.get_space().values
         status = TrialStatus.RUNNING if values else TrialStatus.STOPPED
         return {"status": status, "values": values}
+
+
+def _length_and_score(trial: Trial) -> tuple[int, float]:
+    """A trial that Hyperband gave few epochs says little about what all of them lead to."""
+    return trial.hyperparameters.values.get("tuner/epochs", 0), trial.score
 
 
 ORACLES: dict[str, type[Durable]] = {
