@@ -10,7 +10,9 @@ record.json        how far the run had come, and the SHA-256 of both files
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from pipelines.training.state import Progress, State
 MODEL = "model.weights.h5"
 STATE = "state.npz"
 RECORD = "record.json"
+# More than HDF5 and NPZ write around an array.
+FRAME_BYTES = 8192
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,12 @@ class Checkpoints:
             return
         with atomic.replacing(checkpoint) as partial:
             partial.mkdir()
+            arrays = state.arrays()
+            weights = [weight.numpy() for weight in state.model.weights]
+            _require_room(partial, [*arrays.values(), *weights])
             with state.evaluated() as model:
                 model.save_weights(partial / MODEL)
-            np.savez(partial / STATE, **state.arrays())
+            np.savez(partial / STATE, **arrays)
             record = dataclasses.asdict(progress) | {
                 "sha256": {name: _sha256(partial / name) for name in (MODEL, STATE)}
             }
@@ -101,6 +108,17 @@ def model_file(checkpoint: Path) -> Path:
 def model_sha256(checkpoint: Path) -> str:
     """What identifies a checkpoint's weights."""
     return _record(checkpoint)["sha256"][MODEL]
+
+
+def _require_room(folder: Path, arrays: list[np.ndarray]) -> None:
+    """Finds out that a disk is full before HDF5 does, which then crashes as the process ends.
+
+    Raises:
+        OSError: the arrays do not fit.
+    """
+    needed = sum(array.nbytes + FRAME_BYTES for array in arrays)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, needed)
 
 
 def _name(progress: Progress) -> str:
