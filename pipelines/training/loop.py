@@ -80,7 +80,7 @@ class Loop:
         """
         if self._config.on_nan == "rollback" and not self._run.checkpoints.newest():
             self._save()
-        self._go_on_logging()
+        self._take_up_records()
         with Interruption() as interruption, ProgressBar(self._steps_per_epoch) as bar:
             callbacks = keras.callbacks.CallbackList(
                 self._callbacks(bar), model=self._state.model, epochs=self._config.last_epoch
@@ -120,9 +120,13 @@ class Loop:
         )
         return [board, bar, self._log]
 
-    def _go_on_logging(self) -> None:
-        if self._distribution.chief:
-            self._log.go_on(self.progress.history, self.progress.step)
+    def _take_up_records(self) -> None:
+        """Makes log and result what they were when the run had come this far."""
+        if not self._distribution.chief:
+            return
+        self._log.go_on(self.progress.history, self.progress.step)
+        if not self.progress.finished(self._config):
+            self._run.unfinish()
 
     def _train_on(self, callbacks: keras.callbacks.CallbackList, stop: Interruption) -> None:
         """Trains with one learning-rate schedule, from wherever the progress stands."""
@@ -261,7 +265,8 @@ class Loop:
                 f"cannot write a checkpoint ({reason}); "
                 f"{f'{newest} is the newest' if newest else 'there is none yet'}"
             )
-            if self._config.on_disk_full == "stop":
+            # What a finished run has measured is nothing without its weights.
+            if self._config.on_disk_full == "stop" or self.progress.finished(self._config):
                 raise Failed(f"{told}; make room and type the same command again") from error
             print(f"{told}; training goes on", file=sys.stderr)
 
@@ -294,7 +299,7 @@ class Loop:
             raise Failed(f"{diverged}, after {MAX_ROLLBACKS} rollbacks; {advice}") from diverged
         self.progress = self._run.checkpoints.restore(self._state)
         self.progress.rollbacks = rollbacks
-        self._go_on_logging()
+        self._take_up_records()
         print(
             f"{diverged}; back to {self._run.checkpoints.newest()} at "
             f"{ROLLBACK_LR_FACTOR**rollbacks:g} times the learning rate",

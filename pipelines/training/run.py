@@ -129,6 +129,10 @@ class Run:
         """Records the result."""
         atomic.write_text(self._metrics_file, json.dumps(metrics, indent=2))
 
+    def unfinish(self) -> None:
+        """Takes back the result of a run that goes on after what was its end."""
+        self._metrics_file.unlink(missing_ok=True)
+
     def write_history(self, history: list[dict[str, float]]) -> None:
         """Writes the epochs so far for a person to read."""
         with (
