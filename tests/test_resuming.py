@@ -117,9 +117,7 @@ def test_training_ends_when_it_no_longer_becomes_better(digits, tmp_path):
     assert train(config).epochs == 3
 
 
-def test_a_full_disk_leaves_the_checkpoint_before_as_it_was(
-    digits, tmp_path, capsys, monkeypatch
-):
+def test_a_full_disk_leaves_the_checkpoint_before_as_it_was(digits, tmp_path, capsys, monkeypatch):
     """A file larger than the limit fails in the kernel, as on a disk without room.
 
     HDF5 is not to begin such a file: the process would end with a crash.

@@ -112,6 +112,22 @@ def test_data_of_other_classes_is_refused_and_the_run_stays_whole(run, tmp_path)
     assert Run.open(folder).class_names() == [str(digit) for digit in range(10)]
 
 
+def test_a_run_goes_on_with_its_data_elsewhere_and_with_no_other(run, digits, tmp_path):
+    folder, moved = tmp_path / "run", tmp_path / "moved"
+    shutil.copytree(run, folder)
+    shutil.copytree(digits, moved)
+    config = digits_config(moved, folder, "--epochs", "3")
+    assert Run.start(config, open_dataset(moved)).config().data == moved
+    info = json.loads((moved / "dataset_info.json").read_text())
+    train_split, validation = info["splits"]
+    counts = [int(split["shardLengths"][0]) for split in info["splits"]]
+    train_split["shardLengths"], validation["shardLengths"] = [counts[0] - 9], [counts[1] + 9]
+    (moved / "dataset_info.json").write_text(json.dumps(info))
+    told = f"train has {counts[0] - 9} images, .* there and {counts[0]} images, .* in the run"
+    with pytest.raises(BadInput, match=told):
+        Run.start(config, open_dataset(moved))
+
+
 def test_a_run_under_way_is_left_alone(run, digits):
     with locked(run), pytest.raises(BadInput, match="in use by another process"):
         train(digits_config(digits, run, "--epochs", "3"))
