@@ -13,7 +13,7 @@ import pytest
 
 import keras_zoo
 from pipelines.atomic import locked
-from pipelines.command import dump, load
+from pipelines.command import dump, load, parse, refuse_another
 from pipelines.config import PrepareConfig, TrainConfig
 from pipelines.data.preparation import prepare
 from pipelines.data.streams import num_images, open_dataset
@@ -73,6 +73,13 @@ def test_another_config_is_refused_with_what_differs(run, digits):
     assert (run / "config.yaml").read_text() == before
 
 
+@pytest.mark.parametrize("text", ["{", "scalar", "\0", ""])
+def test_a_config_that_cannot_be_read_is_named(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(BadInput, match=r"config\.yaml' is no config any more; choose another"):
+        refuse_another(tmp_path / "config.yaml", parse(TrainConfig, ["data"]), set())
+
+
 @pytest.mark.parametrize("file", ["model.weights.h5", "state.npz"])
 def test_a_corrupt_checkpoint_is_named_and_nothing_lost(run, digits, tmp_path, file):
     folder = tmp_path / "run"
@@ -89,7 +96,13 @@ def test_a_corrupt_checkpoint_is_named_and_nothing_lost(run, digits, tmp_path, f
     assert train(config).epochs == 3
 
 
-@pytest.mark.parametrize("record", ["", "{}", '{"sha256": 1'])
+HASHES = '"sha256": {"model.weights.h5": "", "state.npz": ""}'
+
+
+@pytest.mark.parametrize(
+    "record",
+    ["", "{}", "null", '{"sha256": 1', f'{{{HASHES}, "a": 1}}', f'{{{HASHES}, "history": null}}'],
+)
 def test_a_corrupt_record_of_a_checkpoint_is_named(run, digits, tmp_path, record):
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
