@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -81,7 +82,7 @@ def test_a_config_that_cannot_be_read_is_named(tmp_path, text):
 
 
 @pytest.mark.parametrize("file", ["model.weights.h5", "state.npz"])
-def test_a_corrupt_checkpoint_is_named_and_nothing_lost(run, digits, tmp_path, file):
+def test_a_corrupt_checkpoint_is_set_aside_for_the_one_before(run, digits, tmp_path, file, capsys):
     folder = tmp_path / "run"
     config = digits_config(digits, folder, "--epochs", "3")
     shutil.copytree(run, folder)
@@ -90,10 +91,17 @@ def test_a_corrupt_checkpoint_is_named_and_nothing_lost(run, digits, tmp_path, f
     damaged = bytearray((newest / file).read_bytes())
     damaged[len(damaged) // 2] ^= 1
     (newest / file).write_bytes(damaged)
+    assert train(config).epochs == 3
+    told = rf"corrupt checkpoint '.*epoch_0003': .*{file}.*; it is 'corrupt-epoch_0003' now"
+    assert re.search(told, capsys.readouterr().err)
+    for ours, uninterrupted in zip(weights(folder), weights(run), strict=True):
+        np.testing.assert_array_equal(ours, uninterrupted)
+    for checkpoint in folder.glob("checkpoints/epoch_*"):
+        if checkpoint != newest:
+            shutil.rmtree(checkpoint)
+    (newest / file).write_bytes(damaged)
     with pytest.raises(BadInput, match=f"corrupt checkpoint .*epoch_0003.*{file}"):
         train(config)
-    shutil.rmtree(newest)
-    assert train(config).epochs == 3
 
 
 HASHES = '"sha256": {"model.weights.h5": "", "state.npz": ""}'

@@ -13,7 +13,9 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -92,13 +94,21 @@ class Checkpoints:
     def restore(self, state: State) -> Progress:
         """Takes a state back to the newest checkpoint, if there is one.
 
+        A corrupt one is renamed, and the one before takes its place.
+
         Raises:
-            BadInput: a file is not the one that was written.
+            BadInput: it is corrupt, and there is none before.
         """
         newest = self.newest()
         if not newest:
             return Progress()
-        _verify(newest)
+        try:
+            _verify(newest)
+        except BadInput as corrupt:
+            if self._all() == [newest]:
+                raise
+            print(f"{corrupt}; it is {_set_aside(newest).name!r} now", file=sys.stderr)
+            return self.restore(state)
         state.model.load_weights(newest / MODEL)
         with np.load(newest / STATE) as arrays:
             state.restore(arrays)
@@ -161,6 +171,15 @@ def _recorded(checkpoint: Path) -> _Record:
     return _Record(progress, sha256)
 
 
+def _set_aside(checkpoint: Path) -> Path:
+    """Renames a corrupt checkpoint, unless another worker just did."""
+    aside = checkpoint.with_name(f"corrupt-{checkpoint.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        checkpoint.rename(aside)
+    return aside
+
+
 def _verify(checkpoint: Path) -> None:
     """Refuses a checkpoint whose files are not those that were written."""
     for name, sha256 in _recorded(checkpoint).sha256.items():
@@ -171,7 +190,7 @@ def _verify(checkpoint: Path) -> None:
 def _corrupt(checkpoint: Path, finding: str) -> BadInput:
     return BadInput(
         f"corrupt checkpoint {str(checkpoint)!r}: {finding}; "
-        "delete the folder to go on from the one before"
+        "training goes on from the one before; where there is none, delete the folder"
     )
 
 
