@@ -33,6 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
     _remove(partial)
     try:
         yield partial
+        _flush(partial)
         partial.replace(path)
     finally:
         _remove(partial)
@@ -69,6 +70,16 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     with replacing(path) as partial:
         partial.write_text(text)
+
+
+def _flush(path: Path) -> None:
+    """Waits until the disk has it all: after a power cut, a name may be there without content."""
+    for written in (path, *path.rglob("*")):
+        descriptor = os.open(written, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _remove(path: Path) -> None:

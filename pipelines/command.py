@@ -200,10 +200,17 @@ def refuse_another(recorded: Path, config: Any, changeable: set[str]) -> None:
 
     Raises:
         BadInput: another field differs; the message names all that do, and the first's values.
+            Or the file is not what `dump` wrote.
     """
     if not recorded.is_file():
         return
-    before, now = (_flat(yaml.safe_load(text)) for text in (recorded.read_text(), dump(config)))
+    try:
+        before = _flat(yaml.safe_load(recorded.read_text()))
+    except (yaml.YAMLError, ValueError, AttributeError) as error:
+        raise BadInput(
+            f"{str(recorded)!r} is no config any more; choose another folder, or remove that one"
+        ) from error
+    now = _flat(yaml.safe_load(dump(config)))
     fields = (before.keys() | now.keys()) - changeable
     if differing := sorted(field for field in fields if before.get(field) != now.get(field)):
         first = differing[0]

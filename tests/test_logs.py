@@ -135,7 +135,7 @@ def test_what_a_log_lacks_of_the_history_is_added_and_what_is_done_again_goes(tm
     file = tmp_path / "log.jsonl"
     kept = {"kind": "step", "step": 3, "epoch": 1}
     again = {"kind": "step", "step": 6, "epoch": 2}
-    file.write_text(f"{json.dumps(kept)}\n{json.dumps(again)}\n")
+    file.write_text(f'null\n{{"kind": "step"}}\n{json.dumps(kept)}\n{json.dumps(again)}\n{{"ki')
     StepLog(file, steps_per_epoch=5).go_on([{"epoch": 1, "val_top1": 0.5}], step=0)
     added = {"kind": "epoch", "step": 5, "epoch": 1, "val_top1": 0.5}
     assert [json.loads(line) for line in file.read_text().splitlines()] == [kept, added]

@@ -22,7 +22,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core.utils import shard_utils
 
-from pipelines.atomic import locked, neighbour
+from pipelines.atomic import locked, neighbour, replacing
 from pipelines.config import PrepareConfig
 from pipelines.data import cleaning
 from pipelines.data.pieces import PIECE_IMAGES
@@ -218,6 +218,20 @@ def test_a_preparation_under_way_is_left_alone(split_folder, tmp_path):
     with locked(workspace), pytest.raises(BadInput, match="in use by another process"):
         prepare(PrepareConfig(str(split_folder), tmp_path / "out"))
     assert [file.name for file in workspace.iterdir()] == ["half"]
+
+
+def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    flushed = []
+
+    def fsync(descriptor):
+        assert not (tmp_path / "out").exists()
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    monkeypatch.setattr("pipelines.atomic.os.fsync", fsync)
+    with replacing(tmp_path / "out") as partial:
+        (partial / "folder").mkdir(parents=True)
+        (partial / "folder" / "file").write_text("content")
+    assert sorted(flushed) == [".partial-out", "file", "folder"]
 
 
 def test_the_lock_is_on_the_folder_that_is_there(tmp_path, monkeypatch):

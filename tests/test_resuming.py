@@ -1,6 +1,7 @@
 """Nothing is lost: a run goes on where it was, whatever ended it."""
 
 import dataclasses
+import errno
 import json
 import os
 import random
@@ -24,7 +25,7 @@ from pipelines.train import main
 from pipelines.training.checkpoints import RECORD, STATE, Checkpoints
 from pipelines.training.run import Run
 from pipelines.training.schedules import learning_rate
-from pipelines.training.step import TrainingStep
+from pipelines.training.step import Totals, TrainingStep
 from pipelines.training.train import train
 from tests.conftest import RECIPE, digits_config
 from tests.isolation import isolated
@@ -58,9 +59,13 @@ def contents(folder):
     return state | {w.path: keras.ops.convert_to_numpy(w) for w in model.weights}
 
 
-def history(folder):
+def record(folder):
     newest = Checkpoints(folder / "checkpoints").newest()
-    return json.loads((newest / RECORD).read_text())["history"]
+    return json.loads((newest / RECORD).read_text())
+
+
+def history(folder):
+    return record(folder)["history"]
 
 
 def names(run):
@@ -86,17 +91,27 @@ def stopping_at(steps, monkeypatch):
     monkeypatch.setattr(TrainingStep, "__call__", step)
 
 
+def test_checkpoints_follow_each_other_by_number(tmp_path):
+    order = ["epoch_9999", "epoch_10000", "epoch_10000_step_999999", "epoch_10000_step_1000000"]
+    for name in order:
+        (tmp_path / name).mkdir()
+        assert Checkpoints(tmp_path).newest().name == name
+
+
 def test_a_run_stopped_at_any_step_ends_with_the_same_bits(digits, tmp_path, monkeypatch, capsys):
-    """In the middle of an epoch, at its last step, and beside a checkpoint that was due anyway."""
+    """Beside a checkpoint that was due anyway, in an evaluation, and in the middle of an epoch;
+    from a folder in which another was killed as it wrote a checkpoint.
+    """
     whole, stopped = (digits_config(digits, tmp_path / name, *STATEFUL) for name in "ab")
     train(whole)
     (tmp_path / "stopped.yaml").write_text(dump(stopped))
+    (stopped.run / "checkpoints" / ".partial-epoch_0000_step_000001").mkdir(parents=True)
     stopping_at({2, 9, 12}, monkeypatch)
-    for _ in range(3):
+    for step, epoch in ((4, 1), (10, 1), (4, 2)):
         assert main(["--config", str(tmp_path / "stopped.yaml")]) == 0
         told = capsys.readouterr().err.splitlines()[-1]
         command = re.escape(f"python -m pipelines.train --config {stopped.run}/config.yaml goes on")
-        assert re.search(rf"stopped after step \d+ of epoch \d; {command}$", told)
+        assert re.search(rf"stopped after step {step} of epoch {epoch}; {command}$", told)
     assert train(stopped).epochs == 2
     assert_identical(contents(stopped.run), contents(whole.run))
     columns = ("loss", "top1", "val_top1", "val_loss", "learning_rate")
@@ -107,7 +122,8 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_bits(digits, tmp_path, mon
     assert ours == theirs
     best = max(history(whole.run), key=lambda row: row["val_top1"])["epoch"]
     newest = {"epoch_0001_step_000010", "epoch_0002"}
-    assert set(names(whole.run)) == newest | {f"epoch_{int(best):04d}"}
+    for config in (stopped, whole):
+        assert set(names(config.run)) == newest | {f"epoch_{int(best):04d}"}
 
 
 def test_training_ends_when_it_no_longer_becomes_better(digits, tmp_path):
@@ -117,21 +133,27 @@ def test_training_ends_when_it_no_longer_becomes_better(digits, tmp_path):
     assert train(config).epochs == 3
 
 
-def test_a_full_disk_leaves_the_checkpoint_before_as_it_was(digits, tmp_path, capsys):
-    """A file larger than the limit fails in the kernel, as on a disk without room."""
-    arguments = ["--network=simple_cnn", "--epochs=2", "--train_split=train[:320]"]
+def test_a_full_disk_leaves_the_checkpoint_before_as_it_was(digits, tmp_path, capsys, monkeypatch):
+    """A file larger than the limit fails in the kernel, as on a disk without room.
+
+    HDF5 is not to begin such a file: the process would end with a crash.
+    """
+    arguments = ["--network=simple_cnn", "--epochs=3", "--train_split=train[:320]"]
     config = digits_config(digits, tmp_path / "run", *arguments)
     train(dataclasses.replace(config, stop_after_epochs=1))
     before = contents(config.run)
+    monkeypatch.setattr(keras.Model, "save_weights", None)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, limits[1]))
     try:
         with pytest.raises(Failed, match=r"\(File too large\); .*epoch_0001 is the newest"):
             train(config)
-        assert train(dataclasses.replace(config, on_disk_full="go_on")).epochs == 2
+        with pytest.raises(Failed, match="epoch_0001 is the newest"):
+            train(dataclasses.replace(config, on_disk_full="go_on"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "training goes on" in capsys.readouterr().err
+    assert capsys.readouterr().err.count("training goes on") == 1
+    assert Run.open(config.run).metrics() is None
     assert [path.name for path in (config.run / "checkpoints").iterdir()] == ["epoch_0001"]
     assert_identical(contents(config.run), before)
 
@@ -139,14 +161,18 @@ def test_a_full_disk_leaves_the_checkpoint_before_as_it_was(digits, tmp_path, ca
 def test_a_run_that_diverges_goes_back_and_lowers_its_rate(digits, tmp_path, capsys, monkeypatch):
     """The loss of one step, the seventh, is made to be none."""
     config = digits_config(digits, tmp_path / "run", *STATEFUL, "--on_nan=rollback")
-    original, done = TrainingStep.__call__, iter(range(1000))
+    original, done, remembered = TrainingStep.__call__, iter(range(1000)), []
 
     def step(self, images, labels, *, stop):
         totals = original(self, images, labels, stop=stop)
-        return totals._replace(loss=float("nan")) if next(done) == 6 else totals
+        number = next(done)
+        if number == 7:
+            remembered.append(record(config.run)["rollbacks"])
+        return totals._replace(loss=float("nan")) if number == 6 else totals
 
     monkeypatch.setattr(TrainingStep, "__call__", step)
     assert train(config).epochs == 2
+    assert remembered == [1]
     told = capsys.readouterr().err
     assert "the loss, nan, is not finite at step 7 of epoch 1" in told
     assert "back to" in told
@@ -154,6 +180,23 @@ def test_a_run_that_diverges_goes_back_and_lowers_its_rate(digits, tmp_path, cap
     schedule = learning_rate(config, 10)
     rate = history(config.run)[0]["learning_rate"]
     assert rate == pytest.approx(0.1 * float(schedule(10)))
+
+
+def test_without_a_checkpoint_there_is_no_going_back(digits, tmp_path, monkeypatch):
+    config = digits_config(
+        digits, tmp_path / "run", *STATEFUL, "--on_nan=rollback", "--on_disk_full=go_on"
+    )
+
+    def save(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    def diverge(*_, stop):
+        return Totals(float("nan"), 0.0, 0.0, 0.0)
+
+    monkeypatch.setattr(Checkpoints, "save", save)
+    monkeypatch.setattr(TrainingStep, "__call__", diverge)
+    with pytest.raises(Failed, match=r"step 1 of epoch 1.*there is no checkpoint to go back to"):
+        train(config)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 import keras_zoo
 from pipelines.atomic import locked
-from pipelines.command import dump, load
+from pipelines.command import dump, load, parse, refuse_another
 from pipelines.config import PrepareConfig, TrainConfig
 from pipelines.data.preparation import prepare
 from pipelines.data.streams import num_images, open_dataset
@@ -73,8 +74,15 @@ def test_another_config_is_refused_with_what_differs(run, digits):
     assert (run / "config.yaml").read_text() == before
 
 
+@pytest.mark.parametrize("text", ["{", "scalar", "\0", ""])
+def test_a_config_that_cannot_be_read_is_named(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(BadInput, match=r"config\.yaml' is no config any more; choose another"):
+        refuse_another(tmp_path / "config.yaml", parse(TrainConfig, ["data"]), set())
+
+
 @pytest.mark.parametrize("file", ["model.weights.h5", "state.npz"])
-def test_a_corrupt_checkpoint_is_named_and_nothing_lost(run, digits, tmp_path, file):
+def test_a_corrupt_checkpoint_is_set_aside_for_the_one_before(run, digits, tmp_path, file, capsys):
     folder = tmp_path / "run"
     config = digits_config(digits, folder, "--epochs", "3")
     shutil.copytree(run, folder)
@@ -83,13 +91,26 @@ def test_a_corrupt_checkpoint_is_named_and_nothing_lost(run, digits, tmp_path, f
     damaged = bytearray((newest / file).read_bytes())
     damaged[len(damaged) // 2] ^= 1
     (newest / file).write_bytes(damaged)
+    assert train(config).epochs == 3
+    told = rf"corrupt checkpoint '.*epoch_0003': .*{file}.*; it is 'corrupt-epoch_0003' now"
+    assert re.search(told, capsys.readouterr().err)
+    for ours, uninterrupted in zip(weights(folder), weights(run), strict=True):
+        np.testing.assert_array_equal(ours, uninterrupted)
+    for checkpoint in folder.glob("checkpoints/epoch_*"):
+        if checkpoint != newest:
+            shutil.rmtree(checkpoint)
+    (newest / file).write_bytes(damaged)
     with pytest.raises(BadInput, match=f"corrupt checkpoint .*epoch_0003.*{file}"):
         train(config)
-    shutil.rmtree(newest)
-    assert train(config).epochs == 3
 
 
-@pytest.mark.parametrize("record", ["", "{}", '{"sha256": 1'])
+HASHES = '"sha256": {"model.weights.h5": "", "state.npz": ""}'
+
+
+@pytest.mark.parametrize(
+    "record",
+    ["", "{}", "null", '{"sha256": 1', f'{{{HASHES}, "a": 1}}', f'{{{HASHES}, "history": null}}'],
+)
 def test_a_corrupt_record_of_a_checkpoint_is_named(run, digits, tmp_path, record):
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
@@ -110,6 +131,22 @@ def test_data_of_other_classes_is_refused_and_the_run_stays_whole(run, tmp_path)
     with pytest.raises(BadInput, match=r"class 0 is 'a' there and '0' in the run"):
         train(config)
     assert Run.open(folder).class_names() == [str(digit) for digit in range(10)]
+
+
+def test_a_run_goes_on_with_its_data_elsewhere_and_with_no_other(run, digits, tmp_path):
+    folder, moved = tmp_path / "run", tmp_path / "moved"
+    shutil.copytree(run, folder)
+    shutil.copytree(digits, moved)
+    config = digits_config(moved, folder, "--epochs", "3")
+    assert Run.start(config, open_dataset(moved)).config().data == moved
+    info = json.loads((moved / "dataset_info.json").read_text())
+    train_split, validation = info["splits"]
+    counts = [int(split["shardLengths"][0]) for split in info["splits"]]
+    train_split["shardLengths"], validation["shardLengths"] = [counts[0] - 9], [counts[1] + 9]
+    (moved / "dataset_info.json").write_text(json.dumps(info))
+    told = f"train has {counts[0] - 9} images, .* there and {counts[0]} images, .* in the run"
+    with pytest.raises(BadInput, match=told):
+        Run.start(config, open_dataset(moved))
 
 
 def test_a_run_under_way_is_left_alone(run, digits):

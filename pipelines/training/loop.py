@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from shlex import quote
 
 import keras
@@ -70,6 +70,10 @@ class Loop:
         self._counting_step = counting_step(state.model)
         self._pace = Pace(config.global_batch_size)
         self._log = StepLog(run.log_file, steps_per_epoch)
+        strategy = distribution.strategy
+        self._sum_over_workers = tf.function(
+            lambda number: strategy.reduce("SUM", strategy.run(tf.identity, (number,)), axis=None)
+        )
 
     def train(self) -> None:
         """Trains to the run's end.
@@ -80,7 +84,7 @@ class Loop:
         """
         if self._config.on_nan == "rollback" and not self._run.checkpoints.newest():
             self._save()
-        self._go_on_logging()
+        self._take_up_records()
         with Interruption() as interruption, ProgressBar(self._steps_per_epoch) as bar:
             callbacks = keras.callbacks.CallbackList(
                 self._callbacks(bar), model=self._state.model, epochs=self._config.last_epoch
@@ -120,9 +124,13 @@ class Loop:
         )
         return [board, bar, self._log]
 
-    def _go_on_logging(self) -> None:
-        if self._distribution.chief:
-            self._log.go_on(self.progress.history, self.progress.step)
+    def _take_up_records(self) -> None:
+        """Makes log and result what they were when the run had come this far."""
+        if not self._distribution.chief:
+            return
+        self._log.go_on(self.progress.history, self.progress.step)
+        if not self.progress.finished(self._config):
+            self._run.unfinish()
 
     def _train_on(self, callbacks: keras.callbacks.CallbackList, stop: Interruption) -> None:
         """Trains with one learning-rate schedule, from wherever the progress stands."""
@@ -139,7 +147,7 @@ class Loop:
                 self._train_batch(step, batches, callbacks, stop)
                 # With what the bar, the logs and the checkpoints take.
                 self.progress.training_s += time.perf_counter() - begun_s
-            self._end_epoch(callbacks, schedule)
+            self._end_epoch(callbacks, schedule, stop)
 
     def _train_batch(
         self,
@@ -169,11 +177,14 @@ class Loop:
         if totals.stops or done % self._config.checkpoint_every_steps == 0:
             self._save()
         if totals.stops:
-            raise Stopped(
-                f"{self._run.folder} stopped after step {progress.step} of epoch "
-                f"{progress.epoch + 1}; "
-                f"python -m pipelines.train --config {quote(str(self._run.config_file))} goes on"
-            )
+            raise self._stopped()
+
+    def _stopped(self) -> Stopped:
+        return Stopped(
+            f"{self._run.folder} stopped after step {self.progress.step} of epoch "
+            f"{self.progress.epoch + 1}; "
+            f"python -m pipelines.train --config {quote(str(self._run.config_file))} goes on"
+        )
 
     def _training_batches(self) -> tf.distribute.DistributedDataset:
         """From the first batch that is not trained on yet."""
@@ -203,6 +214,17 @@ class Loop:
 
         return self._distribution.spread(stream, self._worker_batch_size)
 
+    def _until_stopped(self, batches: Iterable[tuple], stop: Interruption) -> Iterator[tuple]:
+        """The batches, of which all workers have as many, unless one of them is asked to stop.
+
+        Raises:
+            Stopped: one was; all learn of it.
+        """
+        for batch in batches:
+            if self._sum_over_workers(tf.constant(float(stop.asked))):
+                raise self._stopped()
+            yield batch
+
     @property
     def _worker_batch_size(self) -> int:
         return self._config.global_batch_size // self._distribution.num_workers
@@ -217,12 +239,18 @@ class Loop:
         self,
         callbacks: keras.callbacks.CallbackList,
         schedule: keras.optimizers.schedules.LearningRateSchedule,
+        stop: Interruption,
     ) -> None:
-        """Evaluates, extends the history and saves."""
+        """Evaluates, extends the history and saves; only saves, if asked to stop meanwhile."""
         progress = self.progress
         self._state.agree()
-        with self._state.evaluated():
-            accuracy = count(self._counting_step, self._evaluation_batches())
+        try:
+            with self._state.evaluated():
+                batches = self._until_stopped(self._evaluation_batches(), stop)
+                accuracy = count(self._counting_step, batches)
+        except Stopped:
+            self._save()
+            raise
         if not np.isfinite(accuracy.loss):
             raise Diverged(
                 f"the validation loss is {accuracy.loss} at the end of epoch {progress.epoch + 1}"
@@ -261,7 +289,8 @@ class Loop:
                 f"cannot write a checkpoint ({reason}); "
                 f"{f'{newest} is the newest' if newest else 'there is none yet'}"
             )
-            if self._config.on_disk_full == "stop":
+            # What a finished run has measured is nothing without its weights.
+            if self._config.on_disk_full == "stop" or self.progress.finished(self._config):
                 raise Failed(f"{told}; make room and type the same command again") from error
             print(f"{told}; training goes on", file=sys.stderr)
 
@@ -292,9 +321,13 @@ class Loop:
         rollbacks = self.progress.rollbacks + 1
         if rollbacks > MAX_ROLLBACKS:
             raise Failed(f"{diverged}, after {MAX_ROLLBACKS} rollbacks; {advice}") from diverged
+        if not self._run.checkpoints.newest():
+            raise Failed(f"{diverged}; there is no checkpoint to go back to") from diverged
         self.progress = self._run.checkpoints.restore(self._state)
         self.progress.rollbacks = rollbacks
-        self._go_on_logging()
+        # A run that ends before its next checkpoint remembers the rollback.
+        self._save()
+        self._take_up_records()
         print(
             f"{diverged}; back to {self._run.checkpoints.newest()} at "
             f"{ROLLBACK_LR_FACTOR**rollbacks:g} times the learning rate",

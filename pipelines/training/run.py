@@ -3,6 +3,7 @@
 config.yaml        repeats the run
 environment.json   versions, commit, hardware
 labels.txt         class names, one a line, in the order of the logits
+data.json          the size of each split of the data set
 checkpoints/       the newest and the best (see `pipelines.training.checkpoints`)
 history.csv        a row an epoch
 log.jsonl          the same, and a line for about each second (see `pipelines.training.step_log`)
@@ -18,20 +19,23 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow_datasets as tfds
 
 from pipelines import atomic
 from pipelines.command import dump, load, refuse_another
 from pipelines.config import TrainConfig
+from pipelines.data.streams import class_names
 from pipelines.errors import BadInput
 from pipelines.training.checkpoints import Checkpoints, model_file
 from pipelines.training.environment import environment
 from pipelines.training.model import image_classifier
 
-# What may differ when a run goes on: where it is, how far it goes this time, who prepares images,
-# how often it is saved, what is logged, what it does in trouble, how much it holds in memory at a
-# time, and which machines do it.
+# What may differ when a run goes on: where it and its data are, how far it goes this time, who
+# prepares images, how often it is saved, what is logged, what it does in trouble, how much it holds
+# in memory at a time, and which machines do it.
 CHANGEABLE = {
     "run",
+    "data",
     "stop_after_epochs",
     "early_stopping_epochs",
     "accumulation_steps",
@@ -59,18 +63,21 @@ class Run:
     folder: Path
 
     @classmethod
-    def start(cls, config: TrainConfig, class_names: list[str]) -> "Run":
+    def start(cls, config: TrainConfig, dataset: tfds.core.DatasetBuilder) -> "Run":
         """Opens the folder for training: a new one, or one that the same config began.
 
         Raises:
-            BadInput: the folder belongs to a run with another config or other classes; the
-                message names what differs.
+            BadInput: the folder belongs to a run with another config, other classes or another
+                data set; the message names what differs.
         """
+        names, sizes = class_names(dataset), _sizes(dataset)
         run = cls(config.run)
         refuse_another(run.config_file, config, CHANGEABLE)
         if run._labels_file.is_file():
-            run.require_classes(class_names, str(config.data))
-        atomic.write_text(run._labels_file, "".join(f"{name}\n" for name in class_names))
+            run.require_classes(names, str(config.data))
+        run._require_sizes(sizes, str(config.data))
+        atomic.write_text(run._labels_file, "".join(f"{name}\n" for name in names))
+        atomic.write_text(run._sizes_file, json.dumps(sizes, indent=2))
         atomic.write_text(run.config_file, dump(config))
         if not (run.folder / "environment.json").is_file():
             atomic.write_text(run.folder / "environment.json", json.dumps(environment(), indent=2))
@@ -96,6 +103,10 @@ class Run:
     @property
     def _labels_file(self) -> Path:
         return self.folder / "labels.txt"
+
+    @property
+    def _sizes_file(self) -> Path:
+        return self.folder / "data.json"
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -130,6 +141,10 @@ class Run:
     def finish(self, metrics: dict[str, Any]) -> None:
         """Records the result."""
         atomic.write_text(self._metrics_file, json.dumps(metrics, indent=2))
+
+    def unfinish(self) -> None:
+        """Takes back the result of a run that goes on after what was its end."""
+        self._metrics_file.unlink(missing_ok=True)
 
     def write_history(self, history: list[dict[str, float]]) -> None:
         """Writes the epochs so far for a person to read."""
@@ -180,6 +195,17 @@ class Run:
                     "class folders, or choose another run"
                 )
 
+    def _require_sizes(self, sizes: dict[str, dict[str, int]], data: str) -> None:
+        """Refuses another data set than the run's; splits that are new in it are none of its."""
+        own = json.loads(self._sizes_file.read_text()) if self._sizes_file.is_file() else {}
+        for split, size in own.items():
+            if sizes.get(split) != size:
+                raise BadInput(
+                    f"{data!r} is another data set than that of the run in {str(self.folder)!r}: "
+                    f"{split} has {_told(sizes.get(split, {}))} there and {_told(size)} in the "
+                    "run; prepare it as it was, or choose another run"
+                )
+
 
 def starting_weights(config: TrainConfig) -> Path | str | None:
     """What a new run begins with: its `init`, a run's folder being its newest weights.
@@ -197,3 +223,19 @@ def starting_weights(config: TrainConfig) -> Path | str | None:
             f"{config.network}; give a run of that, or --network {network}"
         )
     return model_file(other.checkpoint())
+
+
+def _sizes(dataset: tfds.core.DatasetBuilder) -> dict[str, dict[str, int]]:
+    """What tells a prepared data set from another without reading it, by split."""
+    return {
+        name: {
+            "images": int(split.num_examples),
+            "files": int(split.num_shards),
+            "bytes": int(split.num_bytes),
+        }
+        for name, split in dataset.info.splits.items()
+    }
+
+
+def _told(size: dict[str, int]) -> str:
+    return ", ".join(f"{number} {what}" for what, number in size.items()) or "nothing"

@@ -7,6 +7,7 @@ before. Of the kind `epoch`: a row of `history.csv`. `step` counts the run's ste
 
 import json
 import os
+from contextlib import suppress
 from operator import itemgetter
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class StepLog(keras.callbacks.Callback):
             step: steps of the next epoch that are done.
         """
         done = len(history) * self._steps_per_epoch + step
-        steps = [line for line in self._lines() if line["kind"] == "step" and line["step"] <= done]
+        steps = [line for line in self._step_lines() if line["step"] <= done]
         lines = sorted([*steps, *map(self._epoch_line, history)], key=itemgetter("step"))
         atomic.write_text(self._file, "".join(map(_text, lines)))
 
@@ -69,15 +70,17 @@ class StepLog(keras.callbacks.Callback):
         except OSError:
             os.truncate(self._file, end)
 
-    def _lines(self) -> list[Line]:
-        """Those that were written whole."""
+    def _step_lines(self) -> list[Line]:
+        """Those of the kind `step` that were written whole."""
         lines = []
         for text in self._file.read_text().splitlines() if self._file.is_file() else ():
-            try:
+            with suppress(ValueError):
                 lines.append(json.loads(text))
-            except ValueError:
-                continue
-        return lines
+        return [
+            line
+            for line in lines
+            if isinstance(line, dict) and line.get("kind") == "step" and "step" in line
+        ]
 
 
 def _text(line: Line) -> str:

@@ -88,7 +88,7 @@ def _train(
     weights = None if begun else starting_weights(config)
     state = State(config, len(names), weights, steps_per_epoch)
     with _held(config, distribution):
-        run = Run.start(config, names) if distribution.chief else Run(config.run)
+        run = Run.start(config, dataset) if distribution.chief else Run(config.run)
         progress = run.checkpoints.restore(state)
         if not distribution.same_everywhere([progress.epoch, progress.step]):
             raise BadInput(
