@@ -1,12 +1,17 @@
 """One device, several and several processes train the same network."""
 
 import functools
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipelines.errors import BadInput
+from pipelines.training.strategy import choose_distribution
+from tests.conftest import digits_config
 from tests.isolation import isolated
 
 TWO_WORKERS = (
@@ -58,3 +63,38 @@ def test_many_replicas_equal_one(result, devices, replicas):
     # The last batch of the evaluation is a ragged one.
     for case in ("without", "with"):
         assert many[f"{case} batch normalisation/counts"][0] == 356
+
+
+TWO = {"worker": ["a:1", "b:1"]}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("garbage", "JSONDecodeError"),
+        ("[1]", "AttributeError"),
+        (json.dumps({"cluster": TWO}), "KeyError: 'task'"),
+        (json.dumps({"cluster": TWO, "task": {"type": "worker", "index": "x"}}), "'x'"),
+        (json.dumps({"cluster": {"worker": ["a:1", "b"]}, "task": {}}), "has 'b'; HOST:PORT"),
+        (json.dumps({"cluster": {"worker": ["a:1"] * 2}, "task": {}}), "has 'a:1' twice"),
+        (json.dumps({"cluster": TWO, "task": {"type": "worker", "index": 2}}), "number 2"),
+        (json.dumps({"cluster": TWO, "task": {"type": "ps", "index": 0}}), "'ps' number 0"),
+    ],
+)
+def test_a_tf_config_that_no_worker_can_use_is_refused(given, told, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", given)
+    with pytest.raises(BadInput, match=f"TF_CONFIG .*{told}"):
+        choose_distribution(digits_config(Path("unused"), Path("unused")))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"environment": "cloud", "task": {"type": "worker", "index": 0}},
+        {"cluster": {"chief": ["a:1"]}, "task": {"type": "chief", "index": "0"}},
+    ],
+)
+def test_a_tf_config_of_one_machine_trains_alone(given, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", json.dumps(given))
+    distribution = choose_distribution(digits_config(Path("unused"), Path("unused")))
+    assert (distribution.chief, distribution.num_workers) == (True, 1)
