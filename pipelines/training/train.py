@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from pipelines import atomic
 from pipelines.config import TrainConfig
 from pipelines.data.streams import class_names, num_images, open_dataset
-from pipelines.errors import BadInput, Failed
+from pipelines.errors import BadInput, Failed, Stopped
 from pipelines.training.launcher import launch
 from pipelines.training.loop import Loop
 from pipelines.training.run import Run, starting_weights
@@ -61,7 +61,9 @@ def train(config: TrainConfig) -> Training:
     """
     if config.local_workers > 1 and "TF_CONFIG" not in os.environ:
         launch(config)
-        return Training(**Run.open(config.run).metrics())
+        if not (metrics := Run.open(config.run).metrics()):
+            raise Stopped("the workers stopped; type the same command again, and they go on")
+        return Training(**metrics)
     distribution = choose_distribution(config)
     dataset = open_dataset(config.data)
     steps_per_epoch = count_steps_per_epoch(config, dataset, distribution)
