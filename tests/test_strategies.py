@@ -1,7 +1,10 @@
 """One device, several and several processes train the same network."""
 
+import faulthandler
 import functools
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -98,3 +101,29 @@ def test_a_tf_config_of_one_machine_trains_alone(given, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps(given))
     distribution = choose_distribution(digits_config(Path("unused"), Path("unused")))
     assert (distribution.chief, distribution.num_workers) == (True, 1)
+
+
+def test_who_waits_says_for_whom_and_ends_at_a_signal_afterwards(monkeypatch, capsys, tmp_path):
+    """Like TensorFlow, `faulthandler` takes the signal behind the back of Python's `signal`."""
+    received = []
+    with (tmp_path / "taken").open("w") as file:
+
+        def strategy(_):
+            faulthandler.register(signal.SIGTERM, file)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        monkeypatch.setattr("tensorflow.distribute.MultiWorkerMirroredStrategy", strategy)
+        before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+        try:
+            workers = ["--workers=a:1,b:1,c:1", "--worker_index=1"]
+            distribution = choose_distribution(
+                digits_config(Path("unused"), Path("unused"), *workers)
+            )
+            assert not received
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            faulthandler.unregister(signal.SIGTERM)
+            signal.signal(signal.SIGTERM, before)
+    assert received == [signal.SIGTERM]
+    assert (distribution.worker, distribution.num_workers) == (1, 3)
+    assert "waiting for 2 worker(s): a:1, c:1\n" in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -75,7 +77,8 @@ class Distribution:
 def choose_distribution(config: TrainConfig) -> Distribution:
     """All machines that the config or TF_CONFIG names; else all devices of this one.
 
-    To be called before anything else asks TensorFlow for its devices.
+    To be called before anything else asks TensorFlow for its devices. Returns once all workers are
+    there; until then, TensorFlow lets SIGTERM have no effect.
 
     Raises:
         BadInput: TF_CONFIG cannot be read, or gives this process another role than a worker's.
@@ -93,7 +96,11 @@ def choose_distribution(config: TrainConfig) -> Distribution:
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
             tf.train.ClusterSpec(jobs), task_type=task[0], task_id=task[1], rpc_layer="grpc"
         )
+        others = [jobs[job][index] for job, index in workers if (job, index) != task]
+        print(f"waiting for {len(others)} worker(s): {', '.join(others)}", file=sys.stderr)
         strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+        # TensorFlow has taken SIGTERM for itself, and only notes it.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
         return Distribution(strategy, workers.index(task), len(workers))
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     if len(devices) == 1:
