@@ -15,10 +15,8 @@ torchvision under torch.compile, both in bfloat16.
 
 import argparse
 import csv
-import json
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -28,6 +26,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import turns
+
+from pipelines.training.launcher import free_addresses, tf_config
 
 PEERS = Path(__file__).parent / "train_peers"
 SIZE_PX = 224
@@ -145,11 +145,11 @@ def compare_workers(arguments: argparse.Namespace, scratch: Path) -> None:
     for number in range(arguments.rounds):
         one, two = scratch / f"one{number}", scratch / f"two{number}"
         train(arguments.data, one, CPU.batch, pinned(cores[:1]))
-        addresses = [f"127.0.0.1:{port}" for port in free_ports(len(cores))]
+        addresses = free_addresses(len(cores))
         workers = [
             subprocess.Popen(
                 train_command(arguments.data, two, CPU.batch * len(cores), pinned([core])),
-                env=os.environ | {"TF_CONFIG": json.dumps(task(addresses, index))},
+                env=os.environ | {"TF_CONFIG": tf_config(addresses, index)},
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
@@ -189,16 +189,6 @@ def second_epoch_rate(run: Path) -> float:
 
 def pinned(cores: list[int]) -> list[str]:
     return ["taskset", "--cpu-list", ",".join(map(str, cores))]
-
-
-def task(addresses: list[str], index: int) -> dict:
-    return {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        held = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in held]
 
 
 def report(

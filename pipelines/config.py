@@ -5,6 +5,7 @@ import TensorFlow.
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -34,6 +35,21 @@ AUGMENT_STRENGTHS = {
 def _require(holds: bool, message: str) -> None:
     if not holds:
         raise ValueError(message)
+
+
+def require_addresses(name: str, addresses: list[str]) -> None:
+    """Each is `HOST:PORT`, and each another one.
+
+    Raises:
+        ValueError: with the first that is not.
+    """
+    for number, address in enumerate(addresses):
+        port = re.fullmatch(r"[^\s/]+:([0-9]+)", address)
+        _require(
+            port is not None and 0 < int(port[1]) < 65_536,
+            f"{name} has {address!r}; HOST:PORT, with a port from 1 to 65535",
+        )
+        _require(address not in addresses[:number], f"{name} has {address!r} twice")
 
 
 def _require_checkpoint(name: str) -> None:
@@ -528,6 +544,7 @@ class TrainConfig:
         _require(
             0 <= self.ema_momentum < 1, f"ema_momentum is {self.ema_momentum}; it lies in [0, 1)"
         )
+        require_addresses("workers", self.worker_addresses)
         _require(
             0 <= self.worker_index < max(1, len(self.worker_addresses)),
             f"worker_index is {self.worker_index}; from 0, below the number of workers "
@@ -594,7 +611,7 @@ class TrainConfig:
     @property
     def worker_addresses(self) -> list[str]:
         """`HOST:PORT` of each worker, where `workers` gives them."""
-        return self.workers.split(",") if self.workers else []
+        return [] if self.workers is None else self.workers.split(",")
 
     @property
     def last_size_px(self) -> int:

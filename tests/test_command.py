@@ -111,6 +111,12 @@ def test_one_stage_feeds_the_next():
         (["--optimizer.momentum", "1"], "it lies in [0, 1)"),
         (["--augment.crop_area", "[0.5, 0.1]"], "0 < low <= high <= 1"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["--workers", "foo"], "workers has 'foo'; HOST:PORT"),
+        (["--workers", "a:1, b:1"], "workers has ' b:1'; HOST:PORT"),
+        (["--workers", "a:1,127.0.0.1:abc"], "workers has '127.0.0.1:abc'; HOST:PORT"),
+        (["--workers", "a:1,b:65536"], "a port from 1 to 65535"),
+        (["--workers", "a:1,a:1"], "workers has 'a:1' twice"),
+        (["--workers", "a:1,[::1]:1", "--worker_index", "2"], "below the number of workers"),
     ],
 )
 def test_a_bad_argument_is_named_in_one_line(arguments, told):

@@ -11,6 +11,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_zoo
 from pipelines.atomic import locked
@@ -160,6 +161,41 @@ def test_a_batch_larger_than_the_split_is_refused(digits, tmp_path):
     with pytest.raises(BadInput, match=f"more than the {total} images"):
         train(config)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_file_of_the_data_is_told_in_one_line(digits, tmp_path):
+    shutil.copytree(digits, tmp_path / "data")
+    shard = next((tmp_path / "data").glob("*-train.tfrecord-*"))
+    shard.write_bytes(shard.read_bytes()[:-1000])
+    with pytest.raises(Failed, match=r"^truncated record at \d+[^\n{[]*; .*prepare them anew; "):
+        train(digits_config(tmp_path / "data", tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "told"),
+    [
+        (
+            tf.errors.ResourceExhaustedError,
+            "Graph execution error:\n\nDetected at node MatMul\n\nOOM when allocating tensor with "
+            "shape[6,6]\n\t [[{{node MatMul}}]]\nHint: none\n [Op:__inference_f_29]",
+            r"^OOM when allocating tensor with shape\[6,6\]; where memory ran out, raise acc",
+        ),
+        (
+            tf.errors.UnavailableError,
+            "Connection refused",
+            "^Connection refused; .* tf.data service",
+        ),
+    ],
+)
+def test_what_tensorflow_cannot_do_is_told_in_one_line(
+    digits, tmp_path, monkeypatch, error, message, told
+):
+    def fail(*_):
+        raise error(None, None, message)
+
+    monkeypatch.setattr("pipelines.training.train._train", fail)
+    with pytest.raises(Failed, match=told):
+        train(digits_config(digits, tmp_path / "run"))
 
 
 def test_a_loss_that_diverges_ends_the_run_with_what_to_change(digits, tmp_path):

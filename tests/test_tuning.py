@@ -248,7 +248,8 @@ def test_hyperband_goes_on_from_checkpoints_and_keeps_no_others(pretended, tmp_p
     assert kept == {trial.trial_id for trial in ranked[:2]}
     # One of few epochs may score more, and is not what all of them lead to.
     full = [t for t in ranked if t.hyperparameters.values["tuner/epochs"] == 9]
-    assert full and ranked[: len(full)] == full
+    assert full
+    assert ranked[: len(full)] == full
     assert [t.score for t in full] == sorted((t.score for t in full), reverse=True)
 
 

@@ -7,8 +7,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +17,9 @@ from pipelines.config import TrainConfig
 from pipelines.errors import Failed, Stopped
 from pipelines.training.children import bound, end
 from pipelines.training.interruption import Interruption
+
+# How a worker ends that did as it was asked: by itself, before it trained, or when its time was up.
+STOPPED = {0, -signal.SIGTERM, -signal.SIGKILL}
 
 
 def launch(config: TrainConfig) -> None:
@@ -40,51 +43,68 @@ def run_workers(command: list[str], count: int) -> None:
     badly, the others are ended. SIGTERM and SIGINT are passed on to them.
 
     Raises:
-        Failed: an exit status was not 0; the message names all.
+        Failed: an exit status was not 0; the message names all, and what the workers said last.
         Stopped: they were asked to stop, and did.
     """
-    with Interruption() as interruption:
-        workers = _start(command, _free_addresses(count))
+    with Interruption() as interruption, ThreadPoolExecutor(count) as readers:
+        workers = _start(command, free_addresses(count))
+        last_lines = [
+            readers.submit(_pass_on, index, worker.stderr) for index, worker in enumerate(workers)
+        ]
         try:
             _wait(workers, interruption)
         finally:
             end(workers)
-    if any(worker.returncode for worker in workers):
-        statuses = ", ".join(str(worker.returncode) for worker in workers)
-        raise Failed(
-            f"the workers' exit statuses are {statuses}; type the same command again, and they go "
-            "on from the newest checkpoint"
-        )
-    if interruption.asked:
+    statuses = [worker.returncode for worker in workers]
+    if interruption.asked and STOPPED.issuperset(statuses):
         raise Stopped("the workers stopped; type the same command again, and they go on")
+    if any(statuses):
+        pairs = zip(statuses, last_lines, strict=True)
+        said = dict.fromkeys(line.result() for status, line in pairs if status > 0)
+        advice = "type the same command again, and they go on from the newest checkpoint"
+        raise Failed(f"the workers' exit statuses are {statuses}; {'; '.join(said) or advice}")
+
+
+def tf_config(addresses: list[str], index: int) -> str:
+    """What the environment variable TF_CONFIG tells one of the workers.
+
+    Args:
+        addresses: `HOST:PORT` of all.
+        index: which of them it is, from 0.
+    """
+    task = {"type": "worker", "index": index}
+    return json.dumps({"cluster": {"worker": addresses}, "task": task})
 
 
 def _start(command: list[str], addresses: list[str]) -> list[subprocess.Popen]:
     workers = []
     for index in range(len(addresses)):
-        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
         worker = subprocess.Popen(
             bound(command),
-            env=os.environ | {"TF_CONFIG": json.dumps(task)},
+            env=os.environ | {"TF_CONFIG": tf_config(addresses, index)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             # Signals of the terminal reach the workers through this process alone.
             start_new_session=True,
         )
-        threading.Thread(target=_pass_on, args=(index, worker.stderr), daemon=True).start()
         workers.append(worker)
     return workers
 
 
-def _pass_on(index: int, lines: BinaryIO) -> None:
-    for line in lines:
-        print(f"[worker {index}] {line.decode(errors='replace').rstrip()}", file=sys.stderr)
+def _pass_on(index: int, lines: BinaryIO) -> str:
+    """Shows a worker's lines until it has ended, and gives the last one."""
+    line = ""
+    with lines:
+        for raw in lines:
+            line = raw.decode(errors="replace").rstrip()
+            print(f"[worker {index}] {line}", file=sys.stderr)
+    return line
 
 
 def _wait(workers: list[subprocess.Popen], interruption: Interruption) -> None:
     """Until all have ended, or one has ended badly."""
     told = False
-    while any(worker.poll() is None for worker in workers):
+    while None in [worker.poll() for worker in workers]:
         if any(worker.returncode for worker in workers):
             return
         if interruption.asked and not told:
@@ -94,7 +114,7 @@ def _wait(workers: list[subprocess.Popen], interruption: Interruption) -> None:
         time.sleep(0.1)
 
 
-def _free_addresses(count: int) -> list[str]:
+def free_addresses(count: int) -> list[str]:
     """`127.0.0.1:PORT`, that many; held together so that they differ."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:

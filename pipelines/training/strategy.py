@@ -1,13 +1,20 @@
 """Which devices of which machines train together, and how a stream reaches them."""
 
+import json
+import os
+import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import tensorflow as tf
 
-from pipelines.config import TrainConfig
+from pipelines.config import TrainConfig, require_addresses
 from pipelines.errors import BadInput
+
+TF_CONFIG_EXAMPLE = (
+    '{"cluster": {"worker": ["HOST:PORT", "HOST:PORT"]}, "task": {"type": "worker", "index": 0}}'
+)
 
 
 @dataclass(frozen=True)
@@ -70,21 +77,30 @@ class Distribution:
 def choose_distribution(config: TrainConfig) -> Distribution:
     """All machines that the config or TF_CONFIG names; else all devices of this one.
 
-    To be called before anything else asks TensorFlow for its devices.
+    To be called before anything else asks TensorFlow for its devices. Returns once all workers are
+    there; until then, TensorFlow lets SIGTERM have no effect.
 
     Raises:
-        BadInput: TF_CONFIG gives this process another role than a worker's.
+        BadInput: TF_CONFIG cannot be read, or gives this process another role than a worker's.
     """
-    resolver = _resolver(config)
-    jobs = resolver.cluster_spec().as_dict()
+    jobs, task = _cluster(config)
     workers = [
         (job, index) for job in ("chief", "worker") for index in range(len(jobs.get(job, ())))
     ]
+    if jobs and task not in workers:
+        raise BadInput(
+            f"TF_CONFIG makes this process {task[0]!r} number {task[1]}; "
+            "a chief or a worker of its cluster trains"
+        )
     if len(workers) > 1:
-        task = (resolver.task_type, resolver.task_id)
-        if task not in workers:
-            raise BadInput(f"TF_CONFIG makes this process {task[0]!r}; a chief or a worker trains")
+        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+            tf.train.ClusterSpec(jobs), task_type=task[0], task_id=task[1], rpc_layer="grpc"
+        )
+        others = [jobs[job][index] for job, index in workers if (job, index) != task]
+        print(f"waiting for {len(others)} worker(s): {', '.join(others)}", file=sys.stderr)
         strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+        # TensorFlow has taken SIGTERM for itself, and only notes it.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
         return Distribution(strategy, workers.index(task), len(workers))
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     if len(devices) == 1:
@@ -92,13 +108,21 @@ def choose_distribution(config: TrainConfig) -> Distribution:
     return Distribution(tf.distribute.MirroredStrategy([device.name for device in devices]))
 
 
-def _resolver(config: TrainConfig) -> Any:
-    resolvers = tf.distribute.cluster_resolver
-    if not config.worker_addresses:
-        return resolvers.TFConfigClusterResolver()
-    return resolvers.SimpleClusterResolver(
-        tf.train.ClusterSpec({"worker": config.worker_addresses}),
-        task_type="worker",
-        task_id=config.worker_index,
-        rpc_layer="grpc",
-    )
+def _cluster(config: TrainConfig) -> tuple[dict[str, list[str]], tuple[str, int]]:
+    """The addresses of each job's processes, and the job and number of this one."""
+    if config.worker_addresses:
+        return {"worker": config.worker_addresses}, ("worker", config.worker_index)
+    given = os.environ.get("TF_CONFIG", "{}")
+    try:
+        told = json.loads(given)
+        # Some engines set TF_CONFIG for a single machine too, without a cluster.
+        if not told.get("cluster"):
+            return {}, ("worker", 0)
+        jobs, task = told["cluster"], told["task"]
+        require_addresses("the cluster", [one for job in jobs.values() for one in job])
+        return jobs, (task["type"], int(task["index"]))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BadInput(
+            f"TF_CONFIG is {given!r} ({type(error).__name__}: {error}); "
+            f"unset it, or write {TF_CONFIG_EXAMPLE}"
+        ) from error

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -15,13 +16,22 @@ import tensorflow_datasets as tfds
 from pipelines import atomic
 from pipelines.config import TrainConfig
 from pipelines.data.streams import class_names, num_images, open_dataset
-from pipelines.errors import BadInput, Failed
+from pipelines.errors import BadInput, Failed, Stopped
 from pipelines.training.launcher import launch
 from pipelines.training.loop import Loop
 from pipelines.training.model import num_parameters
 from pipelines.training.run import Run, starting_weights
 from pipelines.training.state import Progress, State
 from pipelines.training.strategy import Distribution, choose_distribution
+
+# What may help where TensorFlow gives up, and what may where nothing else is known to.
+ADVICE = {
+    tf.errors.ResourceExhaustedError: "where memory ran out, raise accumulation_steps or lower "
+    "global_batch_size",
+    tf.errors.UnavailableError: "see whether the tf.data service is there, and type the same "
+    "command again",
+}
+OTHER_ADVICE = "where the data are damaged, prepare them anew; then type the same command again"
 
 
 @dataclass(frozen=True)
@@ -54,26 +64,37 @@ def train(config: TrainConfig) -> Training:
     The run's folder holds everything that comes of it (see `pipelines.training.run`).
 
     Raises:
-        Failed: the loss is no longer a number, a checkpoint could not be written, or another
-            worker is gone.
+        Failed: the loss is no longer a number, a checkpoint could not be written, another worker
+            is gone, the data are damaged, or memory ran out.
         BadInput: no such data or split, a batch that the split or the devices cannot fill, a
             folder that is another run's, or a corrupt checkpoint.
         Stopped: this process was asked to stop, and the run goes on from there another time.
     """
     if config.local_workers > 1 and "TF_CONFIG" not in os.environ:
         launch(config)
-        return Training(**Run.open(config.run).metrics())
+        if not (metrics := Run.open(config.run).metrics()):
+            raise Stopped("the workers stopped; type the same command again, and they go on")
+        return Training(**metrics)
     distribution = choose_distribution(config)
     dataset = open_dataset(config.data)
     steps_per_epoch = count_steps_per_epoch(config, dataset, distribution)
     try:
         with distribution.strategy.scope():
             return _train(config, distribution, dataset, steps_per_epoch)
-    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
-        raise Failed(
-            "another worker is gone; start all of them again, and they go on from the newest "
-            "checkpoint"
-        ) from error
+    except tf.errors.OpError as error:
+        gone = isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError))
+        if gone and distribution.num_workers > 1:
+            raise Failed(
+                "another worker is gone; start all of them again, and they go on from the newest "
+                "checkpoint"
+            ) from error
+        raise Failed(f"{_reason(error)}; {ADVICE.get(type(error), OTHER_ADVICE)}") from error
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    """What TensorFlow says of it, without where in the graph it happened."""
+    said = re.split(r"\s*\[(?:\[|Op:)", error.message)[0]
+    return re.sub(r"^\{\{.*?\}\} ", "", said.rpartition("\n")[2].strip())
 
 
 def _train(
