@@ -12,8 +12,11 @@ from pipelines.training import train
 from pipelines.training.launcher import run_workers
 from tests.conftest import digits_config
 
-INDEX = "import json, os; index = json.loads(os.environ['TF_CONFIG'])['task']['index']; "
-ASK_TO_STOP = "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)"
+INDEX = (
+    "import json, os, signal, time; index = json.loads(os.environ['TF_CONFIG'])['task']['index']; "
+)
+# Once: a second signal would end the tests.
+ASK_TO_STOP = f"{INDEX}\nif not index: os.kill(os.getppid(), signal.SIGTERM)\ntime.sleep(60)"
 
 
 def test_workers_that_are_told_apart_end_well(tmp_path):
@@ -40,7 +43,7 @@ def test_workers_that_are_stopped_before_they_train_have_not_failed():
     ],
 )
 def test_what_a_worker_said_last_tells_what_to_do(end, told):
-    script = f"import time\n{INDEX}\nif index: {end}\ntime.sleep(60)"
+    script = f"{INDEX}\nif index: {end}\ntime.sleep(60)"
     with pytest.raises(Failed, match=rf"statuses are \[-15, -?\d\]; {told}"):
         run_workers([sys.executable, "-c", script], 2)
 
