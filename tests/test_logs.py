@@ -37,7 +37,7 @@ class Killed(Exception):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A second goes by whenever the loop looks: one of waiting, and one of computing, a step."""
+    """A second goes by whenever the loop looks: before and after it waits, and after a step."""
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=itertools.count().__next__))
 
 
@@ -88,10 +88,10 @@ def test_a_killed_run_goes_on_with_each_line_once(killed_run):
     rows = rows_of(killed_run.run)
     epochs = [line for line in lines if line.pop("kind") == "epoch" and line.pop("step")]
     assert epochs == rows
-    # Of the two seconds that a step takes on this clock, one is spent waiting for its batch.
-    assert all(line["input_wait_share"] == 0.5 for line in lines)
-    assert all(line["images_per_s"] == 32 / 2 for line in lines)
-    assert [row["training_s"] for row in rows] == [20, 20]
+    # Of the three seconds from one step to the next, one is spent waiting for the batch.
+    assert all(line["input_wait_share"] == 1 / 3 for line in lines)
+    assert all(line["images_per_s"] == 32 / 3 for line in lines)
+    assert [row["training_s"] for row in rows] == [30, 30]
     board = board_of(killed_run.run, "train")
     kernel = "stage1_conv/kernel/histogram"
     (tag,) = [tag for tag in board.Tags()["tensors"] if tag.endswith(kernel)]

@@ -69,6 +69,7 @@ class Loop:
         self.models = _models(config, state, len(class_names(dataset)))
         self._counting_step = counting_step(state.model)
         self._pace = Pace(config.global_batch_size)
+        self._ended_s = 0.0
         self._log = StepLog(run.log_file, steps_per_epoch)
         strategy = distribution.strategy
         self._sum_over_workers = tf.function(
@@ -142,11 +143,9 @@ class Loop:
         batches = iter(self._training_batches())
         while not self.progress.finished(self._config):
             callbacks.on_epoch_begin(self.progress.epoch)
+            self._ended_s = time.perf_counter()
             while self.progress.step < self._steps_per_epoch:
-                begun_s = time.perf_counter()
                 self._train_batch(step, batches, callbacks, stop)
-                # With what the bar, the logs and the checkpoints take.
-                self.progress.training_s += time.perf_counter() - begun_s
             self._end_epoch(callbacks, schedule, stop)
 
     def _train_batch(
@@ -166,7 +165,10 @@ class Loop:
         progress.step += 1
         progress.loss += totals.loss
         progress.correct += totals.correct
-        step_s = time.perf_counter() - begun_s
+        # From the end of one step to that of the next: with what logs and checkpoints take.
+        now_s = time.perf_counter()
+        step_s, self._ended_s = now_s - self._ended_s, now_s
+        progress.training_s += step_s
         progress.input_wait_s += input_wait_s
         logs = self._so_far() | self._pace.after(step_s, input_wait_s)
         callbacks.on_train_batch_end(progress.step - 1, logs)
