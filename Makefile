@@ -22,7 +22,7 @@ test-peers: .venv/.installed-dev
 test-slow: .venv/.installed-dev
 	$(BIN)/python -m pytest -m slow
 
-# The last in .ci/run: Beam takes an older protobuf into the environment, which suits all of it.
+# Beam takes an older protobuf into the environment, which suits all of it.
 test-beam: .venv/.installed-dev
 	$(BIN)/python -m pip install --quiet --editable '.[dev,beam]'
 	$(BIN)/python -m pytest -m beam
