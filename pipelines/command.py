@@ -276,6 +276,14 @@ class RecipeOrFile(ActionConfigFile):
     ) -> None:
         if option == "--recipe":
             path = recipe_file(value)
+            options = parser.get_defaults().keys()
+            accepted = {option.partition(".")[0] for option in options}
+            fields = yaml.safe_load(path.read_text()).keys() - {"recipe"}
+            if not self.recipe_field and not fields <= accepted:
+                raise ValueError(
+                    f"the recipe {value!r} has {min(fields - accepted)!r}, which this command does "
+                    "not take; python -m pipelines takes whole workflows"
+                )
             value = f"{self.recipe_field}: {{recipe: {value}}}" if self.recipe_field else path
         super().__call__(parser, config, value, option)
 

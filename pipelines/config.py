@@ -657,6 +657,7 @@ class InspectConfig:
     grid_images: int = 40
 
     links: ClassVar = {"data": "train.data"}
+    recipe_field: ClassVar = "train"
 
     def __post_init__(self) -> None:
         _require(self.out.suffix == ".html", f"out is {str(self.out)!r}; it ends in .html")

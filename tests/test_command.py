@@ -138,6 +138,11 @@ def test_what_is_required_is_asked_for():
         parse(PrepareConfig, ["digits"])
 
 
+def test_a_recipe_of_another_command_is_refused():
+    with pytest.raises(BadInput, match=r"the recipe 'demo' has 'export', .* python -m pipelines"):
+        parse(TrainConfig, ["d", "--recipe", "demo"])
+
+
 def test_help_needs_no_framework():
     """In a process each, all at once: what `--help` imports shows in `sys.modules`."""
     script = (

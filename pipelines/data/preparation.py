@@ -204,6 +204,11 @@ def _finished(config: PrepareConfig) -> Preparation | None:
             result = written["result"]
             bad_files = [BadFile(**bad) for bad in result.pop("bad_files")]
             return Preparation(**result, out=str(config.out), bad_files=bad_files)
+    if Path(config.source).resolve() == config.out.resolve():
+        raise BadInput(
+            f"out is {str(config.out)!r}, the source itself; choose another --out, such as "
+            f"data/{config.out.resolve().name}"
+        )
     raise BadInput(
         f"{str(config.out)!r} exists and is not this preparation of {config.source!r}; "
         "remove it or choose another --out"

@@ -61,7 +61,7 @@ def open_dataset(folder: Path) -> tfds.core.DatasetBuilder:
     if not (folder / "dataset_info.json").is_file():
         raise BadInput(
             f"no prepared data set in {str(folder)!r}; "
-            f"python -m pipelines.prepare SOURCE --out {folder} writes one"
+            "python -m pipelines.prepare SOURCE --out DATA writes one"
         )
     hush_transposing()
     builder = tfds.builder_from_directory(folder)

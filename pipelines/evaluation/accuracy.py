@@ -38,6 +38,7 @@ class Evaluation:
     """What `evaluate` measured, and on what."""
 
     run: str
+    checkpoint: str
     data: str
     split: str
     n: int
@@ -49,9 +50,10 @@ class Evaluation:
     def __str__(self) -> str:
         real = f"{self.real}\n" if self.real else ""
         return (
-            f"{self.run} on {self.split} of {self.data}: top-1 {self.top1:.4f}, "
-            f"top-5 {self.top5:.4f}, loss {self.loss:.4f}, n = {self.n:,}\n"
-            f"{real}next: python -m pipelines.export {quote(self.run)} --out saved_models/NAME"
+            f"{self.run}, its {self.checkpoint} checkpoint, on {self.split} of {self.data}: "
+            f"top-1 {self.top1:.4f}, top-5 {self.top5:.4f}, loss {self.loss:.4f}, n = {self.n:,}\n"
+            f"{real}next: python -m pipelines.export {quote(self.run)} --out saved_models/NAME "
+            f"--checkpoint {self.checkpoint}"
         )
 
 
@@ -130,6 +132,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     accuracy = measure(classifier, images)
     return Evaluation(
         run=str(config.run),
+        checkpoint=config.checkpoint,
         data=str(dataset.data_dir),
         split=split,
         n=accuracy.n,

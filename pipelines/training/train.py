@@ -36,12 +36,13 @@ OTHER_ADVICE = "where the data are damaged, prepare them anew; then type the sam
 
 @dataclass(frozen=True)
 class Training:
-    """The result of a run. Accuracies are of the last epoch, on the validation split."""
+    """The result of a run. Accuracies are of the last epoch, on its validation split."""
 
     run: str
     network: str
     parameters: int
     epochs: int
+    best_epoch: int
     top1: float
     top5: float
     n: int
@@ -49,11 +50,13 @@ class Training:
     images_per_s: float
 
     def __str__(self) -> str:
+        better = f"; epoch {self.best_epoch} was better, --checkpoint best takes that"
+        better = better if self.best_epoch < self.epochs else ""
         return (
             f"{self.run}: {self.network}, {self.parameters:,} parameters, "
             f"{self.epochs} epochs in {self.training_s:.0f} s "
             f"({self.images_per_s:.1f} images/s)\n"
-            f"validation top-1 {self.top1:.4f}, top-5 {self.top5:.4f}, n = {self.n:,}\n"
+            f"validation top-1 {self.top1:.4f}, top-5 {self.top5:.4f}, n = {self.n:,}{better}\n"
             f"next: python -m pipelines.evaluate {quote(self.run)}"
         )
 
@@ -190,6 +193,7 @@ def _result(
         network=config.network,
         parameters=num_parameters(state.model),
         epochs=len(history),
+        best_epoch=Progress(history).best_epoch(),
         top1=last["val_top1"],
         top5=last["val_top5"],
         n=int(last["val_n"]),
