@@ -397,6 +397,17 @@ def test_a_bad_space_is_refused(tmp_path, line, told):
         read_space(str(tmp_path / "space.yaml"))
 
 
+def test_powers_of_ten_are_numbers(tmp_path):
+    (tmp_path / "space.yaml").write_text(
+        "optimizer.base_lr: {log_float: [1e-3, 1]}\n"
+        "optimizer.weight_decay: {choice: [1e-3, 1e-2]}"
+    )
+    hp = read_space(str(tmp_path / "space.yaml")).declared()
+    lr, decay = hp.space
+    assert (lr.min_value, lr.max_value) == (0.001, 1.0)
+    assert decay.values == [0.001, 0.01]
+
+
 def test_a_space_that_does_not_ship_is_refused_with_those_that_do():
     with pytest.raises(BadInput, match=r"no space 'defaults'; did you mean 'default'\?"):
         read_space("defaults")
