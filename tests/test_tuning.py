@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from random import Random
 
 import psutil
@@ -101,6 +102,8 @@ def searched_all(config, space) -> dict:
         # The first three are drawn at random, all others by the process.
         ("bayesian", {"optimizer.base_lr": SPACE["optimizer.base_lr"]}, 4, 4),
         ("hyperband", SPACE, None, 1),
+        # Some fail.
+        ("hyperband", SPACE | {"seed": FEW["seed"]}, None, 3),
         ("grid", FEW, None, 1),
     ],
 )
@@ -231,6 +234,27 @@ def test_more_failures_in_a_row_than_allowed_end_a_search(pretended, tmp_path):
         ]
 
 
+def test_too_many_failures_do_not_end_what_others_have_under_way(pretended, tmp_path):
+    lines = {"optimizer.name": {"choice": ["lamb"]}, "seed": {"choice": [2, 1, 3]}}
+    config = config_of("d", tmp_path / "s", "--tuner", "grid", "--max_failures_in_a_row", "0")
+    trials = Trials(config)
+    oracle = open_oracle(config, Space(lines), trials, lambda line: None)
+    begun = {worker: oracle.create_trial(worker) for worker in ("a", "b")}
+
+    def end(worker):
+        with Interruption() as interruption:
+            outcome = trials.run(begun[worker].trial_id, interruption)
+        status = "FAILED" if outcome.reason else "COMPLETED"
+        trial = begun[worker]
+        oracle.end_trial(type(trial)(trial.hyperparameters, trial.trial_id, status))
+
+    end("a")
+    assert oracle.create_trial("a").status == "IDLE"
+    assert oracle.create_trial("b") is begun["b"]
+    end("b")
+    assert oracle.create_trial("a").status == "RUNNING"
+
+
 def test_hyperband_goes_on_from_checkpoints_and_keeps_no_others(pretended, tmp_path):
     config = config_of("d", tmp_path / "s", "--keep_best", "2")
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=9))
@@ -251,6 +275,40 @@ def test_hyperband_goes_on_from_checkpoints_and_keeps_no_others(pretended, tmp_p
     assert full
     assert ranked[: len(full)] == full
     assert [t.score for t in full] == sorted((t.score for t in full), reverse=True)
+
+
+@pytest.mark.parametrize("fails", ["lamb", "later"])
+def test_others_take_the_places_of_failed_trials_in_hyperband(
+    pretended, tmp_path, monkeypatch, fails
+):
+    attempt, failed = Trials._attempt, []
+
+    def failing(self, trial_id, config, interruption):
+        top1 = attempt(self, trial_id, config, interruption)
+        promoted = "tuner/trial_id" in self.values(trial_id)
+        # The first two of each round but the first, or all of some kind.
+        if (
+            sum(epochs == config.last_epoch for epochs in failed) < 2 and promoted
+            if fails == "later"
+            else config.optimizer.name == fails
+        ):
+            failed.append(config.last_epoch)
+            raise Failed("it is one that fails")
+        return top1
+
+    monkeypatch.setattr(Trials, "_attempt", failing)
+    config = config_of("d", tmp_path / "s", "--max_failures_in_a_row", "100")
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=9))
+    result = searched_all(config, Space(SPACE))
+    assert len(failed) >= 4
+    completed = [
+        (v["tuner/bracket"], v["tuner/round"]) for s, *_, v in result.values() if s == "COMPLETED"
+    ]
+    # Li et al., arXiv:1603.06560, Algorithm 1, with eta = 3 and as keras-tuner rounds.
+    sizes = {(2, 0): 9, (2, 1): 3, (2, 2): 1, (1, 0): 5, (1, 1): 2, (0, 0): 3}
+    assert Counter(completed) == sizes
+    pasts = [v["tuner/trial_id"] for *_, v in result.values() if "tuner/trial_id" in v]
+    assert len(set(pasts)) == len(pasts)
 
 
 FAKE = """
@@ -399,8 +457,7 @@ def test_a_bad_space_is_refused(tmp_path, line, told):
 
 def test_powers_of_ten_are_numbers(tmp_path):
     (tmp_path / "space.yaml").write_text(
-        "optimizer.base_lr: {log_float: [1e-3, 1]}\n"
-        "optimizer.weight_decay: {choice: [1e-3, 1e-2]}"
+        "optimizer.base_lr: {log_float: [1e-3, 1]}\noptimizer.weight_decay: {choice: [1e-3, 1e-2]}"
     )
     hp = read_space(str(tmp_path / "space.yaml")).declared()
     lr, decay = hp.space
