@@ -277,6 +277,15 @@ def test_hyperband_goes_on_from_checkpoints_and_keeps_no_others(pretended, tmp_p
     assert [t.score for t in full] == sorted((t.score for t in full), reverse=True)
 
 
+@pytest.mark.parametrize(("limit", "at_random"), [(4, 3), (10, 3), (15, 5), (60, 15)])
+def test_a_gaussian_process_chooses_most_of_a_short_search(tmp_path, limit, at_random):
+    config = config_of("d", tmp_path / "s", "--tuner", "bayesian", "--max_trials", limit)
+    space = read_space("default")
+    assert len(space.space) == 5
+    oracle = open_oracle(config, space, Trials(config), lambda line: None)
+    assert oracle.num_initial_points == at_random
+
+
 @pytest.mark.parametrize("fails", ["lamb", "later"])
 def test_others_take_the_places_of_failed_trials_in_hyperband(
     pretended, tmp_path, monkeypatch, fails
@@ -378,6 +387,28 @@ def test_a_search_sums_up_what_became_of_its_trials(pretended, with_minival, tmp
     (tmp_path / "space.yaml").write_text("optimizer.name: {choice: [lamb]}\nseed: {choice: [2]}")
     with pytest.raises(Failed, match=r"all 1 trials failed \(it is the one that fails\)"):
         search(config_of(with_minival, tmp_path / "u", *given))
+
+
+def test_a_better_trial_gets_a_run_of_its_own_with_all_epochs(pretended, tmp_path):
+    config = config_of("d", tmp_path / "s", "--train.stop_after_epochs", "1", "--max_trials", "2")
+    result = searched_all(dataclasses.replace(config, tuner="random"), Space(SPACE))
+    trials = Trials(config)
+    best = [trials.best_config(trial_id) for trial_id in result]
+    assert len({config.run for config in best}) == 2
+    assert [(config.epochs, config.stop_after_epochs) for config in best] == [(3, None)] * 2
+    assert [trials.epochs(trial_id) for trial_id in result] == [3, 3]
+
+
+def test_a_search_says_that_no_trial_got_all_epochs(pretended, with_minival, tmp_path):
+    (tmp_path / "space.yaml").write_text("optimizer.name: {choice: [sgd, lamb]}")
+    given = ("--space", tmp_path / "space.yaml", "--tuner")
+    # Three trials of an epoch would come before one of three.
+    found = search(config_of(with_minival, tmp_path / "s", *given, "hyperband"))
+    assert (found.best_epochs, found.completed) == (1, 2)
+    assert "no trial got all 3 epochs, the best 1: max_trials" in str(found)
+    found = search(config_of(with_minival, tmp_path / "t", *given, "grid"))
+    assert found.best_epochs == 3
+    assert "no trial got" not in str(found)
 
 
 def test_one_that_is_asked_to_stop_goes_on_another_time(tmp_path, monkeypatch):

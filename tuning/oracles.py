@@ -263,7 +263,12 @@ def open_oracle(config: SearchConfig, space: Space, trials: Trials, report: Repo
         trials: the folders of its trials.
         report: is given a line about each trial that ends.
     """
-    own = {"max_epochs": config.train.epochs} if config.tuner == "hyperband" else {}
+    # keras-tuner's three a field would be all that there are in a short search.
+    drawn_first = max(3, min(3 * len(space.space), (config.trial_limit or 0) // 3))
+    own = {
+        "hyperband": {"max_epochs": config.train.epochs},
+        "bayesian": {"num_initial_points": drawn_first},
+    }
     oracle = ORACLES[config.tuner](
         objective=OBJECTIVE,
         # Not 0, which keras-tuner takes for none.
@@ -272,7 +277,7 @@ def open_oracle(config: SearchConfig, space: Space, trials: Trials, report: Repo
         allow_new_entries=False,
         # As many as there may be: the count here is `failures_in_a_row`.
         max_consecutive_failed_trials=None,
-        **own,
+        **own.get(config.tuner, {}),
     )
     oracle.open(config, trials, report)
     return oracle

@@ -77,7 +77,10 @@ class Trials:
 
     def __init__(self, config: SearchConfig) -> None:
         self._config = config
-        self._base = dataclasses.replace(config.train, validation_split="minival")
+        # Epochs are the tuner's to give.
+        self._base = dataclasses.replace(
+            config.train, validation_split="minival", stop_after_epochs=None
+        )
 
     def folder(self, trial_id: str) -> Path:
         """Where everything of a trial is."""
@@ -115,7 +118,7 @@ class Trials:
         chosen = self.with_values(searched(self.values(trial_id)))
         return dataclasses.replace(
             chosen,
-            run=self._config.train.run.with_name(f"{folder.name}-best"),
+            run=self._config.train.run.with_name(f"{folder.name}-best-{trial_id}"),
             accumulation_steps=self.outcome(trial_id).accumulation_steps,
         )
 
