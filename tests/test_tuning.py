@@ -15,12 +15,14 @@ from random import Random
 
 import psutil
 import pytest
+import tensorflow as tf
 
 from pipelines import atomic
 from pipelines.command import dump, load, parse
 from pipelines.config import PrepareConfig, TrainConfig
 from pipelines.errors import BadInput, Failed, Stopped
 from pipelines.training.interruption import Interruption
+from pipelines.training.train import ADVICE
 from tuning import spread
 from tuning import trials as trials_module
 from tuning.config import SearchConfig
@@ -28,7 +30,7 @@ from tuning.oracles import open_oracle
 from tuning.space import Space, read_space
 from tuning.spread import Chief, served, work
 from tuning.study import search, with_environment
-from tuning.trials import Trials, searched, with_values
+from tuning.trials import OutOfMemory, Trials, searched, with_values
 
 # keras-tuner asks for its thread in ways that Python 3.10 deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:(currentThread|getName):DeprecationWarning")
@@ -357,6 +359,27 @@ def test_a_trial_ends_with_its_reason(tmp_path, monkeypatch, behaviour, reason, 
     assert outcome.reason is None if reason is None else reason in outcome.reason
     assert (outcome.top1, outcome.accumulation_steps) == (None if reason else 0.5, steps)
     assert trials.outcome("0") == outcome
+
+
+@pytest.mark.parametrize(
+    ("line", "is_memory"),
+    [
+        ("Failed to allocate memory for the batch of component 0 [Op:IteratorGetNext]", True),
+        (f"failed: it is large; {ADVICE[tf.errors.ResourceExhaustedError]}", True),
+        ("CUDA_ERROR_OUT_OF_MEMORY: Out of memory", True),
+        ("numpy: Unable to allocate 3.00 TiB for an array", True),
+        # tsl/framework/bfc_allocator.cc
+        (
+            "W bfc_allocator.cc:306] Allocator (GPU_0_bfc) ran out of memory trying to allocate "
+            "2.1GiB with freed_by_count=0. The caller indicates that this is not a failure, but "
+            "this may mean that there could be performance gains if more memory were available.",
+            False,
+        ),
+    ],
+)
+def test_what_is_said_of_memory_is_told_from_a_warning(line, is_memory):
+    failure = trials_module._failure(1, f"{line}\nfailed: the loss is not finite\n")
+    assert isinstance(failure, OutOfMemory) == is_memory
 
 
 @pytest.fixture(scope="module")
