@@ -25,7 +25,7 @@ from pipelines.training.interruption import Interruption
 from pipelines.training.train import ADVICE
 from tuning import spread
 from tuning import trials as trials_module
-from tuning.config import SearchConfig
+from tuning.config import SearchConfig, WorkerConfig
 from tuning.oracles import open_oracle
 from tuning.space import Space, read_space
 from tuning.spread import Chief, served, work
@@ -460,6 +460,46 @@ def test_keras_tuners_variables_give_a_process_its_role(variables, role, chief):
     given = {f"KERASTUNER_{key}": value for key, value in variables.items()}
     config = with_environment(config_of("d", "s"), given)
     assert (config.role, config.chief) == (role, chief)
+
+
+@pytest.mark.parametrize(
+    ("changed", "arguments", "told"),
+    [
+        ({"ORACLE_PORT": "first"}, (), "chief is 'h:first'; HOST:PORT"),
+        ({}, ("--local_workers", "2"), "local_workers go with the role 'alone'"),
+    ],
+)
+def test_variables_that_do_not_go_with_the_rest_are_refused(changed, arguments, told):
+    variables = {"ORACLE_IP": "h", "ORACLE_PORT": "1", "TUNER_ID": "w3"} | changed
+    given = {f"KERASTUNER_{key}": value for key, value in variables.items()}
+    with pytest.raises(BadInput, match=f"KERASTUNER_ORACLE_IP is set, and {told}"):
+        with_environment(config_of("d", "s", *arguments), given)
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "/a"])
+def test_a_worker_whose_name_is_no_files_is_refused(tmp_path, name):
+    config = config_of("d", tmp_path, "--role", "chief", "--chief", "h:1")
+    (tmp_path / "search.yaml").write_text(dump(config))
+    with pytest.raises(BadInput, match="a name that a file can have"):
+        spread.join(WorkerConfig(tmp_path, worker=name))
+
+
+def test_a_worker_that_ends_by_itself_ends_the_others(tmp_path, monkeypatch):
+    codes = {"local-0": "sys.exit(3)", "local-1": "time.sleep(600)"}
+    monkeypatch.setattr(
+        spread,
+        "bound",
+        lambda line: [
+            sys.executable,
+            "-S",
+            "-c",
+            f"import sys, time; {codes[line[line.index('--worker') + 1]]}",
+        ],
+    )
+    config = config_of("d", tmp_path / "s", "--local_workers", "2")
+    oracle = open_oracle(config, Space(SPACE), Trials(config), lambda line: None)
+    with pytest.raises(Failed, match="exit status 3"):
+        spread.run_local_workers(oracle, config)
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,10 @@ def with_environment(config: SearchConfig, variables: Mapping[str, str]) -> Sear
     except KeyError as error:
         raise BadInput(f"KERASTUNER_ORACLE_IP is set and {error.args[0]} is not") from error
     role = "chief" if "chief" in name else "worker"
-    return dataclasses.replace(config, role=role, chief=f"{host}:{port}")
+    try:
+        return dataclasses.replace(config, role=role, chief=f"{host}:{port}")
+    except ValueError as error:
+        raise BadInput(f"KERASTUNER_ORACLE_IP is set, and {error}") from error
 
 
 def _check(space: Space, trials: Trials) -> None:
