@@ -133,7 +133,7 @@ def read_records(folder: Path) -> Records:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    """A file of keras-tuner's; empty while it is written, for it does not replace files whole."""
+    """A file of keras-tuner's; empty where there is none, or none that can be read."""
     try:
         return json.loads(file.read_text())
     except (OSError, ValueError):
