@@ -288,12 +288,13 @@ class RecipeOrFile(ActionConfigFile):
         super().__call__(parser, config, value, option)
 
 
-_read_yaml = get_loader("yaml")
+# As YAML 1.2 has it: 1e-3 is a number.
+read_yaml = get_loader("yaml")
 
 
 def _read_over_recipe(text: str) -> Any:
     """YAML in which a mapping that has a `recipe` is laid over the fields of that recipe."""
-    return _resolved(_read_yaml(text))
+    return _resolved(read_yaml(text))
 
 
 def _resolved(tree: Any) -> Any:

@@ -10,24 +10,27 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from random import Random
 
 import psutil
 import pytest
+import tensorflow as tf
 
 from pipelines import atomic
 from pipelines.command import dump, load, parse
 from pipelines.config import PrepareConfig, TrainConfig
 from pipelines.errors import BadInput, Failed, Stopped
 from pipelines.training.interruption import Interruption
+from pipelines.training.train import ADVICE
 from tuning import spread
 from tuning import trials as trials_module
-from tuning.config import SearchConfig
+from tuning.config import SearchConfig, WorkerConfig
 from tuning.oracles import open_oracle
 from tuning.space import Space, read_space
 from tuning.spread import Chief, served, work
 from tuning.study import search, with_environment
-from tuning.trials import Trials, searched, with_values
+from tuning.trials import OutOfMemory, Trials, searched, with_values
 
 # keras-tuner asks for its thread in ways that Python 3.10 deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:(currentThread|getName):DeprecationWarning")
@@ -101,6 +104,8 @@ def searched_all(config, space) -> dict:
         # The first three are drawn at random, all others by the process.
         ("bayesian", {"optimizer.base_lr": SPACE["optimizer.base_lr"]}, 4, 4),
         ("hyperband", SPACE, None, 1),
+        # Some fail.
+        ("hyperband", SPACE | {"seed": FEW["seed"]}, None, 3),
         ("grid", FEW, None, 1),
     ],
 )
@@ -231,6 +236,27 @@ def test_more_failures_in_a_row_than_allowed_end_a_search(pretended, tmp_path):
         ]
 
 
+def test_too_many_failures_do_not_end_what_others_have_under_way(pretended, tmp_path):
+    lines = {"optimizer.name": {"choice": ["lamb"]}, "seed": {"choice": [2, 1, 3]}}
+    config = config_of("d", tmp_path / "s", "--tuner", "grid", "--max_failures_in_a_row", "0")
+    trials = Trials(config)
+    oracle = open_oracle(config, Space(lines), trials, lambda line: None)
+    begun = {worker: oracle.create_trial(worker) for worker in ("a", "b")}
+
+    def end(worker):
+        with Interruption() as interruption:
+            outcome = trials.run(begun[worker].trial_id, interruption)
+        status = "FAILED" if outcome.reason else "COMPLETED"
+        trial = begun[worker]
+        oracle.end_trial(type(trial)(trial.hyperparameters, trial.trial_id, status))
+
+    end("a")
+    assert oracle.create_trial("a").status == "IDLE"
+    assert oracle.create_trial("b") is begun["b"]
+    end("b")
+    assert oracle.create_trial("a").status == "RUNNING"
+
+
 def test_hyperband_goes_on_from_checkpoints_and_keeps_no_others(pretended, tmp_path):
     config = config_of("d", tmp_path / "s", "--keep_best", "2")
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=9))
@@ -251,6 +277,49 @@ def test_hyperband_goes_on_from_checkpoints_and_keeps_no_others(pretended, tmp_p
     assert full
     assert ranked[: len(full)] == full
     assert [t.score for t in full] == sorted((t.score for t in full), reverse=True)
+
+
+@pytest.mark.parametrize(("limit", "at_random"), [(4, 3), (10, 3), (15, 5), (60, 15)])
+def test_a_gaussian_process_chooses_most_of_a_short_search(tmp_path, limit, at_random):
+    config = config_of("d", tmp_path / "s", "--tuner", "bayesian", "--max_trials", limit)
+    space = read_space("default")
+    assert len(space.space) == 5
+    oracle = open_oracle(config, space, Trials(config), lambda line: None)
+    assert oracle.num_initial_points == at_random
+
+
+@pytest.mark.parametrize("fails", ["lamb", "later"])
+def test_others_take_the_places_of_failed_trials_in_hyperband(
+    pretended, tmp_path, monkeypatch, fails
+):
+    attempt, failed = Trials._attempt, []
+
+    def failing(self, trial_id, config, interruption):
+        top1 = attempt(self, trial_id, config, interruption)
+        promoted = "tuner/trial_id" in self.values(trial_id)
+        # The first two of each round but the first, or all of some kind.
+        if (
+            sum(epochs == config.last_epoch for epochs in failed) < 2 and promoted
+            if fails == "later"
+            else config.optimizer.name == fails
+        ):
+            failed.append(config.last_epoch)
+            raise Failed("it is one that fails")
+        return top1
+
+    monkeypatch.setattr(Trials, "_attempt", failing)
+    config = config_of("d", tmp_path / "s", "--max_failures_in_a_row", "100")
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=9))
+    result = searched_all(config, Space(SPACE))
+    assert len(failed) >= 4
+    completed = [
+        (v["tuner/bracket"], v["tuner/round"]) for s, *_, v in result.values() if s == "COMPLETED"
+    ]
+    # Li et al., arXiv:1603.06560, Algorithm 1, with eta = 3 and as keras-tuner rounds.
+    sizes = {(2, 0): 9, (2, 1): 3, (2, 2): 1, (1, 0): 5, (1, 1): 2, (0, 0): 3}
+    assert Counter(completed) == sizes
+    pasts = [v["tuner/trial_id"] for *_, v in result.values() if "tuner/trial_id" in v]
+    assert len(set(pasts)) == len(pasts)
 
 
 FAKE = """
@@ -292,6 +361,27 @@ def test_a_trial_ends_with_its_reason(tmp_path, monkeypatch, behaviour, reason, 
     assert trials.outcome("0") == outcome
 
 
+@pytest.mark.parametrize(
+    ("line", "is_memory"),
+    [
+        ("Failed to allocate memory for the batch of component 0 [Op:IteratorGetNext]", True),
+        (f"failed: it is large; {ADVICE[tf.errors.ResourceExhaustedError]}", True),
+        ("CUDA_ERROR_OUT_OF_MEMORY: Out of memory", True),
+        ("numpy: Unable to allocate 3.00 TiB for an array", True),
+        # tsl/framework/bfc_allocator.cc
+        (
+            "W bfc_allocator.cc:306] Allocator (GPU_0_bfc) ran out of memory trying to allocate "
+            "2.1GiB with freed_by_count=0. The caller indicates that this is not a failure, but "
+            "this may mean that there could be performance gains if more memory were available.",
+            False,
+        ),
+    ],
+)
+def test_what_is_said_of_memory_is_told_from_a_warning(line, is_memory):
+    failure = trials_module._failure(1, f"{line}\nfailed: the loss is not finite\n")
+    assert isinstance(failure, OutOfMemory) == is_memory
+
+
 @pytest.fixture(scope="module")
 def with_minival(tmp_path_factory):
     """The embedded digits, with a part to tune on."""
@@ -322,6 +412,28 @@ def test_a_search_sums_up_what_became_of_its_trials(pretended, with_minival, tmp
         search(config_of(with_minival, tmp_path / "u", *given))
 
 
+def test_a_better_trial_gets_a_run_of_its_own_with_all_epochs(pretended, tmp_path):
+    config = config_of("d", tmp_path / "s", "--train.stop_after_epochs", "1", "--max_trials", "2")
+    result = searched_all(dataclasses.replace(config, tuner="random"), Space(SPACE))
+    trials = Trials(config)
+    best = [trials.best_config(trial_id) for trial_id in result]
+    assert len({config.run for config in best}) == 2
+    assert [(config.epochs, config.stop_after_epochs) for config in best] == [(3, None)] * 2
+    assert [trials.epochs(trial_id) for trial_id in result] == [3, 3]
+
+
+def test_a_search_says_that_no_trial_got_all_epochs(pretended, with_minival, tmp_path):
+    (tmp_path / "space.yaml").write_text("optimizer.name: {choice: [sgd, lamb]}")
+    given = ("--space", tmp_path / "space.yaml", "--tuner")
+    # Three trials of an epoch would come before one of three.
+    found = search(config_of(with_minival, tmp_path / "s", *given, "hyperband"))
+    assert (found.best_epochs, found.completed) == (1, 2)
+    assert "no trial got all 3 epochs, the best 1: max_trials" in str(found)
+    found = search(config_of(with_minival, tmp_path / "t", *given, "grid"))
+    assert found.best_epochs == 3
+    assert "no trial got" not in str(found)
+
+
 def test_one_that_is_asked_to_stop_goes_on_another_time(tmp_path, monkeypatch):
     # It asks the search to stop, and ends as a run does that was told to.
     behaviour = "if not os.path.exists(run + '/../asked'): open(run + '/../asked', 'w').close(); "
@@ -348,6 +460,46 @@ def test_keras_tuners_variables_give_a_process_its_role(variables, role, chief):
     given = {f"KERASTUNER_{key}": value for key, value in variables.items()}
     config = with_environment(config_of("d", "s"), given)
     assert (config.role, config.chief) == (role, chief)
+
+
+@pytest.mark.parametrize(
+    ("changed", "arguments", "told"),
+    [
+        ({"ORACLE_PORT": "first"}, (), "chief is 'h:first'; HOST:PORT"),
+        ({}, ("--local_workers", "2"), "local_workers go with the role 'alone'"),
+    ],
+)
+def test_variables_that_do_not_go_with_the_rest_are_refused(changed, arguments, told):
+    variables = {"ORACLE_IP": "h", "ORACLE_PORT": "1", "TUNER_ID": "w3"} | changed
+    given = {f"KERASTUNER_{key}": value for key, value in variables.items()}
+    with pytest.raises(BadInput, match=f"KERASTUNER_ORACLE_IP is set, and {told}"):
+        with_environment(config_of("d", "s", *arguments), given)
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "/a"])
+def test_a_worker_whose_name_is_no_files_is_refused(tmp_path, name):
+    config = config_of("d", tmp_path, "--role", "chief", "--chief", "h:1")
+    (tmp_path / "search.yaml").write_text(dump(config))
+    with pytest.raises(BadInput, match="a name that a file can have"):
+        spread.join(WorkerConfig(tmp_path, worker=name))
+
+
+def test_a_worker_that_ends_by_itself_ends_the_others(tmp_path, monkeypatch):
+    codes = {"local-0": "sys.exit(3)", "local-1": "time.sleep(600)"}
+    monkeypatch.setattr(
+        spread,
+        "bound",
+        lambda line: [
+            sys.executable,
+            "-S",
+            "-c",
+            f"import sys, time; {codes[line[line.index('--worker') + 1]]}",
+        ],
+    )
+    config = config_of("d", tmp_path / "s", "--local_workers", "2")
+    oracle = open_oracle(config, Space(SPACE), Trials(config), lambda line: None)
+    with pytest.raises(Failed, match="exit status 3"):
+        spread.run_local_workers(oracle, config)
 
 
 @pytest.mark.parametrize(
@@ -395,6 +547,16 @@ def test_a_bad_space_is_refused(tmp_path, line, told):
     (tmp_path / "space.yaml").write_text(line)
     with pytest.raises(BadInput, match=re.escape(told)):
         read_space(str(tmp_path / "space.yaml"))
+
+
+def test_powers_of_ten_are_numbers(tmp_path):
+    (tmp_path / "space.yaml").write_text(
+        "optimizer.base_lr: {log_float: [1e-3, 1]}\noptimizer.weight_decay: {choice: [1e-3, 1e-2]}"
+    )
+    hp = read_space(str(tmp_path / "space.yaml")).declared()
+    lr, decay = hp.space
+    assert (lr.min_value, lr.max_value) == (0.001, 1.0)
+    assert decay.values == [0.001, 0.01]
 
 
 def test_a_space_that_does_not_ship_is_refused_with_those_that_do():

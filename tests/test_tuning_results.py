@@ -21,6 +21,7 @@ from pipelines.data.preparation import prepare
 from pipelines.errors import BadInput, Failed, Stopped
 from tests.conftest import RECIPE
 from tests.photographs import read
+from tuning import stages as stages_module
 from tuning.config import ResultsConfig, SearchConfig
 from tuning.importance import MIN_TRIALS, importances
 from tuning.plots import parallel_coordinates, top1_over_epochs
@@ -234,21 +235,22 @@ def test_what_is_no_search_and_no_stage_is_refused(hyperband, tmp_path):
 
 
 class Stages:
-    """Stands for the processes of the stages: what each is called with, and what it makes."""
+    """Has other processes run for the stages: what each is called with, and what it makes."""
 
-    def __init__(self, status=0, stopped=()):
+    def __init__(self, ending="sys.exit(0)", stopped=()):
         self.called = []
-        self.status = status
+        self.ending = ending
         self.stopped = stopped
 
-    def run(self, line, **_):
+    def bound(self, line):
         stage = line[2].rpartition(".")[2]
         self.called.append(stage)
         Path("runs/s-best").mkdir(parents=True, exist_ok=True)
         Path("saved_models/s-best/1").mkdir(parents=True, exist_ok=True)
         made = {"run": "runs/s-best", "saved_model": "saved_models/s-best/1", "top1": 0.5, "n": 10}
         printed = "" if stage in self.stopped else json.dumps(made)
-        return subprocess.CompletedProcess(line, self.status, stdout=printed)
+        script = f"import os, sys, time; print({printed!r}, end=''); {self.ending}"
+        return [sys.executable, "-S", "-c", script]
 
 
 @pytest.fixture
@@ -265,7 +267,7 @@ ALL = ["train", "evaluate", "export"]
 
 def test_a_stage_that_is_done_is_not_done_again(best, monkeypatch):
     stages = Stages()
-    monkeypatch.setattr(subprocess, "run", stages.run)
+    monkeypatch.setattr(stages_module, "bound", stages.bound)
     assert list(go_on(best, ["train"])) == stages.called == ["train"]
     assert list(go_on(best, ALL)) == stages.called == ALL
     assert go_on(best, []) == go_on(best, ALL)
@@ -275,12 +277,20 @@ def test_a_stage_that_is_done_is_not_done_again(best, monkeypatch):
     assert stages.called == [*ALL, "export"]
 
 
+def test_a_stage_that_nobody_asked_for_is_not_missed(best, monkeypatch):
+    stages = Stages()
+    monkeypatch.setattr(stages_module, "bound", stages.bound)
+    for _ in range(2):
+        go_on(best, ["train", "export"])
+    assert stages.called == ["train", "export"]
+
+
 def test_the_numbers_of_the_best_config_stand_together(best, monkeypatch):
     values = {"optimizer": {"base_lr": 0.1, "name": "sgd"}}
     (best / "best.yaml").write_text(
         yaml.safe_dump(yaml.safe_load((best / "best.yaml").read_text()) | values)
     )
-    monkeypatch.setattr(subprocess, "run", Stages().run)
+    monkeypatch.setattr(stages_module, "bound", Stages().bound)
     results = report(ResultsConfig(best, then=",".join(ALL)))
     assert results.source.name == "03"
     told = str(results).partition("best.yaml:\n")[2].splitlines()
@@ -294,7 +304,7 @@ def test_the_numbers_of_the_best_config_stand_together(best, monkeypatch):
 
 def test_another_best_config_begins_anew(best, monkeypatch):
     stages = Stages()
-    monkeypatch.setattr(subprocess, "run", stages.run)
+    monkeypatch.setattr(stages_module, "bound", stages.bound)
     go_on(best, ALL)
     with (best / "best.yaml").open("a") as file:
         file.write("seed: 1\n")
@@ -304,14 +314,19 @@ def test_another_best_config_begins_anew(best, monkeypatch):
 
 
 def test_a_stage_that_failed_or_was_stopped_ends_the_way(best, monkeypatch):
-    failing = Stages(status=1)
-    monkeypatch.setattr(subprocess, "run", failing.run)
+    failing = Stages("sys.exit(1)")
+    monkeypatch.setattr(stages_module, "bound", failing.bound)
     with pytest.raises(Failed, match=r"pipelines\.train --config .* ended with status 1"):
         go_on(best, ALL)
-    monkeypatch.setattr(subprocess, "run", Stages(stopped=["evaluate"]).run)
+    monkeypatch.setattr(stages_module, "bound", Stages(stopped=["evaluate"]).bound)
     with pytest.raises(Stopped, match="evaluate was asked to stop"):
         go_on(best, ALL)
     assert list(json.loads((best / RECORD).read_text())["outcomes"]) == ["train"]
+    # As Ctrl-C does, it asks this process alone.
+    waiting = Stages("os.kill(os.getppid(), 2); time.sleep(60)", stopped=["evaluate"])
+    monkeypatch.setattr(stages_module, "bound", waiting.bound)
+    with pytest.raises(Stopped, match="evaluate was asked to stop"):
+        go_on(best, ALL)
 
 
 @pytest.mark.slow

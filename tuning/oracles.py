@@ -82,7 +82,11 @@ class Durable(keras_tuner.Oracle):
     @keras_tuner.synchronized
     def create_trial(self, tuner_id: str) -> Trial:
         """The trial that this worker has begun, or a new one; none after too many failures."""
-        if self.failures_in_a_row() > self._config.max_failures_in_a_row:
+        failures = self.failures_in_a_row()
+        if tuner_id not in self.ongoing_trials and failures > self._config.max_failures_in_a_row:
+            if self.ongoing_trials:
+                # One that completes ends the row.
+                return Trial(self.get_space(), status=TrialStatus.IDLE)
             self.tuner_ids.discard(tuner_id)
             return Trial(self.get_space(), status=TrialStatus.STOPPED)
         return super().create_trial(tuner_id)
@@ -149,17 +153,56 @@ class RandomSearch(Durable, oracles.RandomSearchOracle):
 
 
 class Hyperband(Durable, oracles.HyperbandOracle):
-    """Many trials of few epochs, the best of which get more."""
+    """Many trials of few epochs, the best of which get more.
+
+    Failed trials have their places in a bracket taken by others, drawn anew in its first round and
+    the next best in later ones; keras-tuner waits for them, and few or none get all epochs.
+    """
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        for bracket in self._brackets:
+            number, rounds = bracket["bracket_num"], bracket["rounds"]
+            failed = self._with_status(rounds[0], TrialStatus.FAILED)
+            rounds[0][:] = [info for info in rounds[0] if info["id"] not in failed]
+            for at, (now, after) in enumerate(itertools.pairwise(rounds), start=1):
+                candidates = self._candidates(now, after)
+                failed = self._with_status(after, TrialStatus.FAILED)
+                left_behind = self._get_size(number, at - 1) - self._get_size(number, at)
+                if candidates and len(candidates) + len(failed) > left_behind:
+                    best = max((self.trials[i] for i in candidates), key=lambda trial: trial.score)
+                    after.append({"past_id": best.trial_id, "id": trial_id})
+                    own = {
+                        "tuner/trial_id": best.trial_id,
+                        "tuner/initial_epoch": self._get_epochs(number, at - 1),
+                        "tuner/epochs": self._get_epochs(number, at),
+                        "tuner/bracket": number,
+                        "tuner/round": at,
+                    }
+                    values = best.hyperparameters.values | own
+                    return {"status": TrialStatus.RUNNING, "values": values}
+        return super().populate_space(trial_id)
+
+    def _remove_completed_brackets(self) -> None:
+        """None is, for keras-tuner counts trials of a last round that may still fail."""
+
+    def _with_status(self, infos: list[dict[str, str]], status: str) -> list[str]:
+        """Those trials of a round."""
+        return [info["id"] for info in infos if self.trials[info["id"]].status == status]
+
+    def _candidates(self, now: list[dict[str, str]], after: list[dict[str, str]]) -> list[str]:
+        """Completed trials of a round from which none of the next has gone on."""
+        taken = {info["past_id"] for info in after}
+        return [i for i in self._with_status(now, TrialStatus.COMPLETED) if i not in taken]
 
     def promotable(self) -> set[str]:
-        """Those whose next round has room, and those that a trial is just going on from."""
+        """Those that a next round may still need, and those that a trial is just going on from."""
         waiting = {
-            info["id"]
+            trial_id
             for bracket in self._brackets
-            for number, (now, after) in enumerate(itertools.pairwise(bracket["rounds"]), start=1)
-            if len(after) < self._get_size(bracket["bracket_num"], number)
-            for info in now
-            if info["id"] not in [of_next["past_id"] for of_next in after]
+            for at, (now, after) in enumerate(itertools.pairwise(bracket["rounds"]), start=1)
+            if len(self._with_status(after, TrialStatus.COMPLETED))
+            < self._get_size(bracket["bracket_num"], at)
+            for trial_id in self._candidates(now, after)
         }
         begun = {
             trial.hyperparameters.values.get("tuner/trial_id")
@@ -220,7 +263,12 @@ def open_oracle(config: SearchConfig, space: Space, trials: Trials, report: Repo
         trials: the folders of its trials.
         report: is given a line about each trial that ends.
     """
-    own = {"max_epochs": config.train.epochs} if config.tuner == "hyperband" else {}
+    # keras-tuner's three a field would be all that there are in a short search.
+    drawn_first = max(3, min(3 * len(space.space), (config.trial_limit or 0) // 3))
+    own = {
+        "hyperband": {"max_epochs": config.train.epochs},
+        "bayesian": {"num_initial_points": drawn_first},
+    }
     oracle = ORACLES[config.tuner](
         objective=OBJECTIVE,
         # Not 0, which keras-tuner takes for none.
@@ -229,7 +277,7 @@ def open_oracle(config: SearchConfig, space: Space, trials: Trials, report: Repo
         allow_new_entries=False,
         # As many as there may be: the count here is `failures_in_a_row`.
         max_consecutive_failed_trials=None,
-        **own,
+        **own.get(config.tuner, {}),
     )
     oracle.open(config, trials, report)
     return oracle

@@ -49,7 +49,7 @@ def parallel_coordinates(records: Records) -> Figure:
     axes.tick_params(length=0)
     axes.set(yticks=[], ylim=(_ABSENT - 0.02, 1.08), xlim=(-0.3, len(names) + 0.3))
     axes.spines[:].set_visible(False)
-    axes.set_title(_LEGEND.format(records.config.train.last_epoch), fontsize=9, loc="right")
+    axes.set_title(_LEGEND.format(records.config.train.epochs), fontsize=9, loc="right")
     return figure
 
 
@@ -62,8 +62,8 @@ def top1_over_epochs(records: Records) -> Figure:
     completed = [(at, trial) for at, trial in ended if trial.status == "completed"]
     full = [(at, trial) for at, trial in completed if records.is_full(trial)]
     fewer = [(at, trial) for at, trial in completed if not records.is_full(trial)]
-    _points(axes, fewer, f"fewer than {records.config.train.last_epoch} epochs", "none")
-    _points(axes, full, f"{records.config.train.last_epoch} epochs", _OTHER)
+    _points(axes, fewer, f"fewer than {records.config.train.epochs} epochs", "none")
+    _points(axes, full, f"{records.config.train.epochs} epochs", _OTHER)
     if full:
         at, trials = zip(*full, strict=True)
         best = np.maximum.accumulate([trial.top1 for trial in trials])

@@ -105,7 +105,7 @@ class Records:
 
     def is_full(self, trial: Trial) -> bool:
         """Whether it was given as many epochs as any model of this search."""
-        return trial.last_epoch >= self.config.train.last_epoch
+        return trial.last_epoch >= self.config.train.epochs
 
 
 def read_records(folder: Path) -> Records:
@@ -128,12 +128,12 @@ def read_records(folder: Path) -> Records:
     return Records(
         config=config,
         fields={entry["config"]["name"]: _field(entry) for space in spaces[:1] for entry in space},
-        trials=[_trial(states[name], histories, config.train.last_epoch) for name in names],
+        trials=[_trial(states[name], histories, config.train.epochs) for name in names],
     )
 
 
 def _json(file: Path) -> dict[str, Any]:
-    """A file of keras-tuner's; empty while it is written, for it does not replace files whole."""
+    """A file of keras-tuner's; empty where there is none, or none that can be read."""
     try:
         return json.loads(file.read_text())
     except (OSError, ValueError):

@@ -177,7 +177,7 @@ def report(config: ResultsConfig) -> Results:
     results = Results(
         search=str(config.search),
         tuner=records.config.tuner,
-        full_epochs=records.config.train.last_epoch,
+        full_epochs=records.config.train.epochs,
         fields=records.varying,
         ranking=records.ranking,
         others=[trial for trial in records.trials if trial.status != "completed"],

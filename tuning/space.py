@@ -10,6 +10,7 @@ from typing import Any
 import keras_tuner
 import yaml
 
+from pipelines.command import read_yaml
 from pipelines.errors import BadInput
 
 SPACES = Path(__file__).with_name("spaces")
@@ -81,7 +82,7 @@ def read_space(name: str) -> Space:
             f"no space {name!r}; did you mean {nearest[0]!r}? {', '.join(names)}, or a YAML file"
         )
     try:
-        lines = yaml.safe_load(path.read_text())
+        lines = read_yaml(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         told = " ".join(str(error).split())
         raise BadInput(f"cannot read the space {str(path)!r}: {told}") from error

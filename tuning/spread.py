@@ -97,6 +97,8 @@ def join(config: WorkerConfig) -> Work:
     if not address:
         raise BadInput(f"the search in {str(config.search)!r} has no chief; --chief HOST:PORT")
     worker = config.worker or os.environ.get("KERASTUNER_TUNER_ID") or socket.gethostname()
+    if Path(worker).name != worker or worker == "..":
+        raise BadInput(f"worker is {worker!r}; a name that a file can have")
     with atomic.locked(config.search / "workers" / worker), quiet():
         count = work(Chief(address, worker), worker, Trials(search))
     return Work(str(config.search), worker, count)
@@ -136,6 +138,9 @@ def run_local_workers(oracle: Durable, config: SearchConfig) -> None:
             while unfinished := [name for name in workers if _unfinished(workers[name])]:
                 if interruption.asked:
                     raise Stopped(STOPPED)
+                # Others would wait for the trial that it has.
+                if any((worker.returncode or 0) > 0 for worker in workers.values()):
+                    break
                 for name in unfinished:
                     if status := workers[name].returncode:
                         told = signal.Signals(-status).name
@@ -144,7 +149,7 @@ def run_local_workers(oracle: Durable, config: SearchConfig) -> None:
                 time.sleep(ASKED_AGAIN_EVERY_S)
         finally:
             end(list(workers.values()))
-    if statuses := [worker.returncode for worker in workers.values() if worker.returncode]:
+    if statuses := [w.returncode for w in workers.values() if w.returncode > 0]:
         raise Failed(f"workers ended with exit status {', '.join(map(str, statuses))}")
 
 

@@ -14,12 +14,15 @@ from pipelines import atomic
 from pipelines.command import flat, load
 from pipelines.config import TrainConfig
 from pipelines.errors import BadInput, Failed, Stopped
+from pipelines.training.children import bound, end
+from pipelines.training.interruption import Interruption
 from tuning.records import Trial
 
 BEST = "best.yaml"
 RECORD = Path("results", "final.json")
 # What no trial, and no choice between trials, has seen.
 TEST_SPLIT = "validation"
+WATCHED_EVERY_S = 0.2
 
 
 class Stage(NamedTuple):
@@ -91,15 +94,17 @@ def _given(values: dict[str, Any], config: dict[str, Any]) -> bool:
 
 
 def _recorded(search: Path) -> Outcomes:
-    """What was made of this very config and is still there, up to the first that is not."""
+    """What was made of this very config, up to the first that is gone."""
     file = search / RECORD
     record = json.loads(file.read_text()) if file.is_file() else {"best": None}
     if record["best"] != (search / BEST).read_text():
         return {}
     outcomes: Outcomes = {}
     for name, stage in STAGES.items():
-        outcome = record["outcomes"].get(name)
-        if not (outcome and Path(outcome[stage.product]).is_dir()):
+        if name not in record["outcomes"]:
+            continue
+        outcome = record["outcomes"][name]
+        if not Path(outcome[stage.product]).is_dir():
             break
         outcomes[name] = outcome
     return outcomes
@@ -109,11 +114,30 @@ def _run(name: str, best: Path) -> dict[str, Any]:
     arguments = STAGES[name].arguments(best, load(TrainConfig, best).run)
     line = ["python", "-m", f"pipelines.{name}", *arguments]
     print(join(line), file=sys.stderr)
-    done = subprocess.run(
-        [sys.executable, *line[1:], "--json"], stdout=subprocess.PIPE, text=True, check=False
-    )
-    if done.returncode:
-        raise Failed(f"{join(line)} ended with status {done.returncode}; it says why above")
-    if not done.stdout:
+    with Interruption() as interruption:
+        process = subprocess.Popen(
+            bound([sys.executable, *line[1:], "--json"]),
+            stdout=subprocess.PIPE,
+            text=True,
+            # Signals of the terminal reach it through this process alone.
+            start_new_session=True,
+        )
+        printed = _printed(process, interruption)
+    if printed and not process.returncode:
+        return json.loads(printed)
+    if interruption.asked or not process.returncode:
         raise Stopped(f"{name} was asked to stop; type the same command again to go on")
-    return json.loads(done.stdout)
+    raise Failed(f"{join(line)} ended with status {process.returncode}; it says why above")
+
+
+def _printed(process: subprocess.Popen, interruption: Interruption) -> str:
+    """What a process prints until it has ended, which it is asked to where this one is."""
+    try:
+        while not interruption.asked:
+            try:
+                return process.communicate(timeout=WATCHED_EVERY_S)[0]
+            except subprocess.TimeoutExpired:
+                pass
+    finally:
+        end([process])
+    return process.communicate()[0]

@@ -55,6 +55,8 @@ class Search:
     epochs_without_continuation: int
     best_trial: str
     best_top1: float
+    best_epochs: int
+    full_epochs: int
     best_values: dict[str, Any]
     best_config: str
 
@@ -66,7 +68,18 @@ class Search:
             f"epochs: {self.epochs} trained; {self.epochs_without_continuation} if promoted "
             f"trials began anew, {saved} more\n"
             f"best: trial {self.best_trial}, top-1 {self.best_top1:.4f} on minival, with {values}\n"
-            f"next: python -m pipelines.train --config {quote(self.best_config)}"
+            f"{self._shortfall}next: python -m pipelines.train --config {quote(self.best_config)}"
+        )
+
+    @property
+    def _shortfall(self) -> str:
+        """A line where trials were compared before any had all epochs."""
+        if self.best_epochs == self.full_epochs:
+            return ""
+        return (
+            f"no trial got all {self.full_epochs} epochs, the best {self.best_epochs}: max_trials "
+            "or what the space has ended before that, or longer trials failed; a higher "
+            "--max_trials goes on, and a small space is for --tuner grid\n"
         )
 
 
@@ -110,7 +123,10 @@ def with_environment(config: SearchConfig, variables: Mapping[str, str]) -> Sear
     except KeyError as error:
         raise BadInput(f"KERASTUNER_ORACLE_IP is set and {error.args[0]} is not") from error
     role = "chief" if "chief" in name else "worker"
-    return dataclasses.replace(config, role=role, chief=f"{host}:{port}")
+    try:
+        return dataclasses.replace(config, role=role, chief=f"{host}:{port}")
+    except ValueError as error:
+        raise BadInput(f"KERASTUNER_ORACLE_IP is set, and {error}") from error
 
 
 def _check(space: Space, trials: Trials) -> None:
@@ -176,6 +192,8 @@ def _result(config: SearchConfig, oracle: Durable, trials: Trials) -> Search:
         epochs_without_continuation=anew,
         best_trial=best.trial_id,
         best_top1=best.score,
+        best_epochs=best.hyperparameters.values.get("tuner/epochs", config.train.epochs),
+        full_epochs=config.train.epochs,
         best_values=searched(best.hyperparameters.values),
         best_config=str(best_config),
     )

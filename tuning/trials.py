@@ -36,9 +36,13 @@ from tuning.config import SearchConfig
 TRAIN = [sys.executable, "-m", "pipelines.train"]
 WATCHED_EVERY_S = 0.2
 STOPPED = "stopped; type the same command again, and the search goes on"
-# As the allocators of TensorFlow, CUDA, C++ and Python say it.
+# As the allocators of TensorFlow, CUDA, C++ and Python say it, and `pipelines.train`; but for what
+# TensorFlow says where it tried to have more than it needs.
 _OUT_OF_MEMORY = re.compile(
-    "OOM when allocating|out of memory|OUT_OF_MEMORY|bad_alloc|MemoryError|nable to allocate"
+    "(?!.*not a failure).*("
+    "OOM when allocating|out of memory|OUT_OF_MEMORY|bad_alloc|MemoryError|unable to allocate|"
+    "failed to allocate memory|where memory ran out)",
+    re.IGNORECASE,
 )
 _REASON = re.compile(r"(?:failed|error): .|[\w.]+(?:Error|Exception)\b")
 _MAX_REASON_CHARS = 400
@@ -77,7 +81,10 @@ class Trials:
 
     def __init__(self, config: SearchConfig) -> None:
         self._config = config
-        self._base = dataclasses.replace(config.train, validation_split="minival")
+        # Epochs are the tuner's to give.
+        self._base = dataclasses.replace(
+            config.train, validation_split="minival", stop_after_epochs=None
+        )
 
     def folder(self, trial_id: str) -> Path:
         """Where everything of a trial is."""
@@ -115,7 +122,7 @@ class Trials:
         chosen = self.with_values(searched(self.values(trial_id)))
         return dataclasses.replace(
             chosen,
-            run=self._config.train.run.with_name(f"{folder.name}-best"),
+            run=self._config.train.run.with_name(f"{folder.name}-best-{trial_id}"),
             accumulation_steps=self.outcome(trial_id).accumulation_steps,
         )
 
@@ -284,7 +291,7 @@ def _failure(status: int, log: str) -> Failed:
     told = told[:_MAX_REASON_CHARS]
     if status == -signal.SIGKILL:
         return OutOfMemory("out of memory: killed by SIGKILL, the kernel's way to make room")
-    if any(map(_OUT_OF_MEMORY.search, lines)):
+    if any(map(_OUT_OF_MEMORY.match, lines)):
         return OutOfMemory(f"out of memory: {told}")
     ending = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
     return Failed(f"{ending}: {told}" if told else ending)
