@@ -780,3 +780,24 @@ def test_trials_that_cannot_be_are_told_apart_and_the_others_complete(
     assert reasons["4"].startswith("out of memory; then with accumulation_steps 2: out of memory")
     assert "24; vgg16 needs at least 32" in reasons["5"]
     assert all(reason in done.stderr for reason in reasons.values())
+
+
+@pytest.mark.parametrize("tuner", ["random", "grid", "bayesian", "hyperband"])
+def test_a_field_has_a_value_where_all_that_it_depends_on_is_chosen(pretended, tmp_path, tuner):
+    """Two conditions on one field, and a field that depends on it in turn."""
+    (tmp_path / "space.yaml").write_text(
+        "optimizer.name: {choice: [sgd, rmsprop]}\n"
+        "augment.policy: {choice: [none, randaugment]}\n"
+        "seed: {choice: [4, 5], when: {optimizer.name: [sgd], augment.policy: [randaugment]}}\n"
+        "kept_checkpoints: {choice: [1, 3], when: {seed: [5]}}\n"
+    )
+    space = read_space(str(tmp_path / "space.yaml"))
+    config = config_of("d", tmp_path / "s", "--tuner", tuner, "--max_trials", "40")
+    tried = {tuple(searched(values).items()) for *_, values in searched_all(config, space).values()}
+    both = [("optimizer.name", "sgd"), ("augment.policy", "randaugment")]
+    for values in map(dict, tried):
+        has_seed = all(values[field] == value for field, value in both)
+        assert ("seed" in values) == has_seed
+        assert ("kept_checkpoints" in values) == (values.get("seed") == 5)
+    # Three without the seed, one with 4, two with 5.
+    assert tuner == "hyperband" or len(tried) == 6

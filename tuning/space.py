@@ -2,13 +2,13 @@
 
 import difflib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras_tuner
 import yaml
+from keras_tuner.src.engine.conditions import Parent
 
 from pipelines.command import read_yaml
 from pipelines.errors import BadInput
@@ -43,10 +43,12 @@ class Space:
         hp = keras_tuner.HyperParameters()
         for field, line in self.space.items():
             kind, values = _kind(line)
-            with ExitStack() as scopes:
-                for other, of_other in line.get("when", {}).items():
-                    scopes.enter_context(hp.conditional_scope(other, of_other))
-                KINDS[kind](hp, field, values)
+            alone = keras_tuner.HyperParameters()
+            KINDS[kind](alone, field, values)
+            (declared,) = alone.space
+            # Not by scopes, of which one within another takes a field that has the outer ones too.
+            declared.conditions = [Parent(*condition) for condition in self._when(field).items()]
+            hp.merge([declared])
         return hp
 
     def extremes(self) -> Iterator[dict[str, Any]]:
@@ -57,12 +59,14 @@ class Space:
         for field, line in self.space.items():
             kind, values = _kind(line)
             for value in map(float, values) if kind.endswith("float") else values:
-                yield self._conditions(field) | {field: value}
+                conditions = {other: choices[0] for other, choices in self._when(field).items()}
+                yield conditions | {field: value}
 
-    def _conditions(self, field: str) -> dict[str, Any]:
-        conditions: dict[str, Any] = {}
+    def _when(self, field: str) -> dict[str, list]:
+        """What a field depends on, by way of others too: those first, with their values."""
+        conditions: dict[str, list] = {}
         for other, values in self.space[field].get("when", {}).items():
-            conditions |= self._conditions(other) | {other: values[0]}
+            conditions |= self._when(other) | {other: values}
         return conditions
 
 
