@@ -8,7 +8,6 @@ trial_*/run/history.csv      a row an epoch; a continued trial begins with a cop
 
 import csv
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from pipelines.command import load
 from pipelines.errors import BadInput
 from tuning.config import SearchConfig
 
-STATUSES = {"COMPLETED": "completed", "FAILED": "failed", "INVALID": "failed"}
+STATUSES = {"COMPLETED": "completed", "FAILED": "failed"}
 
 
 @dataclass(frozen=True)
@@ -182,10 +181,5 @@ def _trial(
         last_epoch=values.get("tuner/epochs", full_epochs),
         continues=continues,
         values={field: value for field, value in values.items() if not field.startswith("tuner/")},
-        reason=_reason(state["message"]) if state["message"] else None,
+        reason=state["message"],
     )
-
-
-def _reason(message: str) -> str:
-    """The last line of a traceback, without the exception's name."""
-    return re.sub(r"^[\w.]+(Error|Exception): ", "", message.strip().splitlines()[-1])

@@ -61,15 +61,11 @@ class Outcome:
         reason: why it failed, one line; None where it completed.
         accumulation_steps: of the run's config in the end, more than the trial began with where it
             ran out of memory once; None where nothing was run.
-        begun_s: when the trial began, or went on after the search was killed; since 1970.
-        ended_s: when it ended.
     """
 
     top1: float | None
     reason: str | None
     accumulation_steps: int | None
-    begun_s: float
-    ended_s: float
 
 
 class Trials:
@@ -141,13 +137,12 @@ class Trials:
         """
         if known := self.outcome(trial_id):
             return known
-        begun_s = time.time()
         top1, reason = None, None
         try:
             top1 = self._train(trial_id, self._begun(trial_id), interruption)
         except (BadInput, Failed) as error:
             reason = str(error)
-        outcome = Outcome(top1, reason, self._accumulation_steps(trial_id), begun_s, time.time())
+        outcome = Outcome(top1, reason, self._accumulation_steps(trial_id))
         file = self.folder(trial_id) / "outcome.json"
         atomic.write_text(file, json.dumps(dataclasses.asdict(outcome), indent=2))
         return outcome
