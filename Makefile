@@ -22,7 +22,7 @@ test-peers: .venv/.installed-dev
 test-slow: .venv/.installed-dev
 	$(BIN)/python -m pytest -m slow
 
-# Beam takes an older protobuf into the environment, which suits all of it.
+# The last in .ci/run: Beam takes an older protobuf into the environment than the rest would.
 test-beam: .venv/.installed-dev
 	$(BIN)/python -m pip install --quiet --editable '.[dev,beam]'
 	$(BIN)/python -m pytest -m beam

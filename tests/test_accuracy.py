@@ -1,5 +1,8 @@
 """Exact accuracy: against NumPy on fixed logits, and whatever the batch size."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -67,6 +70,22 @@ def test_the_probabilities_of_crops_are_averaged():
 def test_crops_that_would_all_be_the_same_are_refused(run):
     with pytest.raises(BadInput, match=r"crops is 10 and .*crop_fraction is 1"):
         evaluate(EvaluateConfig(run, crops=10))
+
+
+def test_the_best_checkpoint_is_that_of_the_best_epoch(run, tmp_path):
+    """In a copy whose record says that the epoch before the last was the best."""
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    file = Run.open(folder).checkpoint() / "record.json"
+    record = json.loads(file.read_text())
+    told = [row["val_top1"] for row in record["history"]]
+    for row in record["history"][:1] + record["history"][2:]:
+        row["val_top1"] = 0.0
+    file.write_text(json.dumps(record))
+    for which, epoch in (("newest", 3), ("best", 2)):
+        measured = evaluate(EvaluateConfig(folder, checkpoint=which))
+        assert measured.top1 == told[epoch - 1]
+        assert f"its {which} checkpoint" in str(measured)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):

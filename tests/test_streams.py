@@ -191,3 +191,11 @@ def test_no_draw_depends_on_the_global_seed(digits, tmp_path):
     tf.random.set_seed(2)
     ((other, _),) = batches(digits_config(digits, tmp_path), 0, 1)
     assert (one == other).all()
+
+
+def test_scale_jitter_cuts_at_the_size_that_is_trained_on(digits, tmp_path):
+    """Which is smaller here than the one that is evaluated, 32 pixels, and so is the image."""
+    jitter = ["--augment.size_px", "16", "--augment.scale_jitter_px", "[16, 20]"]
+    config = digits_config(digits, tmp_path, *jitter)
+    images, _ = next(iter(training_stream(open_dataset(digits), config, first_epoch=0)))
+    assert images.shape[1:] == (16, 16, 1)
