@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_zoo import InputSpec
+from keras_zoo import InputSpec, card
 from pipelines.command import parse
 from pipelines.config import TrainConfig
-from pipelines.training.model import image_classifier
+from pipelines.training.model import image_classifier, num_parameters
 from pipelines.training.optimizers import optimizer
 
 
@@ -36,3 +36,10 @@ def test_a_step_without_gradients_decays_kernels_alone():
         left = np.unique(keras.ops.convert_to_numpy(variable))
         expected = 1 - 0.5 * config.peak_lr if variable.name == "kernel" else 1
         assert left == pytest.approx([expected]), variable.path
+
+
+def test_parameters_are_counted_as_the_card_counts_them_frozen_or_not():
+    model = image_classifier("resnet18", InputSpec(32), num_classes=1000)
+    assert num_parameters(model) == card("resnet18").parameters
+    model.get_layer("resnet18").trainable = False
+    assert num_parameters(model) == card("resnet18").parameters

@@ -202,3 +202,32 @@ def test_a_batch_that_does_not_divide_is_refused(digits, tmp_path, accumulation_
     config = digits_config(digits, tmp_path / "run", f"--accumulation_steps={accumulation_steps}")
     with pytest.raises(BadInput, match=f"it is a multiple of {accumulation_steps}"):
         train(config)
+
+
+def test_the_statistics_of_parts_move_as_far_as_those_of_a_whole_batch(tmp_path):
+    momenta = []
+    for steps in (1, 4):
+        _, state, _ = trainee(tmp_path, "--network=small_bn", f"--accumulation_steps={steps}")
+        layers = every_layer(state.model)
+        norms = [one for one in layers if isinstance(one, keras.layers.BatchNormalization)]
+        momenta.append([norm.momentum**steps for norm in norms])
+    assert momenta[0]
+    np.testing.assert_allclose(*momenta)
+
+
+@pytest.mark.parametrize("clip_norm", [0, 1])
+def test_a_gradient_of_zero_is_finite(tmp_path, clip_norm):
+    """Under float16, one that is not would halve the loss scale and skip the update."""
+    _, state, step = trainee(
+        tmp_path, "--network=small_bn", "--precision=float16", f"--optimizer.clip_norm={clip_norm}"
+    )
+    share = step._kept_share([tf.zeros_like(v.value) for v in state.model.trainable_variables])
+    assert np.isfinite(share)
+
+
+def test_a_gradient_that_no_loss_scale_makes_finite_is_told(tmp_path):
+    _, state, step = trainee(tmp_path, "--network=small_bn", "--precision=float16")
+    kernel = state.model.trainable_variables[0]
+    kernel.assign(tf.fill(kernel.shape, np.nan))
+    state.optimizer.dynamic_scale.assign(0.5)
+    assert not np.isfinite(step(*digits_batch(), stop=False).squared_norm)
