@@ -86,6 +86,15 @@ def _stored_classes(state: State, path: Path) -> int | None:
     return len(state[key])
 
 
+def num_stored_classes(path: Path) -> int | None:
+    """The width of the classifier in a weights file; none if there is no classifier.
+
+    Raises:
+        ValueError: as `read_state`.
+    """
+    return _stored_classes(read_state(path), path)
+
+
 def _has_aux_heads(model: keras.Model) -> bool:
     return any(layer.name.startswith("aux") for layer in model.layers)
 

@@ -728,23 +728,35 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """From a run to a SavedModel that takes image files and answers with labels.
+    """From a trained network to a SavedModel that takes image files and answers with labels.
 
     Args:
-        run: a folder that `pipelines.train` wrote.
+        source: the folder of a run, or the name of a network whose weights `init` names.
         out: the model's folder; its versions are 1, 2, ...
-        checkpoint: `newest`, or `best`: of the epoch with the best top-1.
+        init: weights of a network: a published set (`imagenet`) or a file, as `keras_zoo.build`
+            takes it; a run has its own.
+        labels: a file with the name of each class of a network, one a line; ImageNet's synsets
+            unless given. A run knows its own.
+        data: a prepared data set; its images are what the exported model is verified with. The
+            run's own unless given; for a network, two photographs unless given.
+        checkpoint: of a run: `newest`, or `best`: of the epoch with the best top-1.
         top_k: labels in an answer.
+        images: images of the validation split that the exported model is verified with, at most.
     """
 
-    run: Path
+    source: Path
     out: Path
+    init: str | None = None
+    labels: Path | None = None
+    data: Path | None = None
     checkpoint: str = "newest"
     top_k: int = 5
+    images: int = 256
 
     def __post_init__(self) -> None:
         _require_checkpoint(self.checkpoint)
         _require(self.top_k >= 1, f"top_k is {self.top_k}; at least 1")
+        _require(self.images >= 1, f"images is {self.images}; at least 1")
 
 
 @dataclass(frozen=True)
@@ -772,11 +784,11 @@ class WorkflowConfig:
     Args:
         prepare: the data.
         train: the run; its data is what prepare writes.
-        export: the SavedModel; its run is what train writes.
+        export: the SavedModel; its source is the run that train writes.
     """
 
     prepare: PrepareConfig
     train: TrainConfig
     export: ExportConfig
 
-    links: ClassVar = {"prepare.out": "train.data", "train.run": "export.run"}
+    links: ClassVar = {"prepare.out": "train.data", "train.run": "export.source"}

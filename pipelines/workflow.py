@@ -7,7 +7,7 @@ from shlex import quote
 from pipelines.config import EvaluateConfig, WorkflowConfig
 from pipelines.data.preparation import Preparation, prepare
 from pipelines.evaluation.accuracy import Evaluation, evaluate
-from pipelines.serving.saved_model import Export, export
+from pipelines.exporting.export import Export, export
 from pipelines.training.train import Training, train
 
 

@@ -98,7 +98,7 @@ def run(digits, workplace):
 @pytest.fixture(scope="session")
 def saved_models(run, workplace):
     """A folder with one exported model, `digits`."""
-    from pipelines.serving.saved_model import export
+    from pipelines.exporting.export import export
 
     folder = workplace / "saved_models"
     export(ExportConfig(run, folder / "digits"))

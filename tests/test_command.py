@@ -94,7 +94,7 @@ def test_one_stage_feeds_the_next():
     folders = ["--prepare.out", "d", "--train.run", "r", "--export.out", "s"]
     config = parse(WorkflowConfig, ["--prepare.source", "digits", *folders])
     assert config.train.data == config.prepare.out
-    assert config.export.run == config.train.run
+    assert config.export.source == config.train.run
 
 
 @pytest.mark.parametrize(

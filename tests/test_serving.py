@@ -1,12 +1,9 @@
-"""The exported model and the server, seen from outside: no code of ours on the client's side."""
+"""The server, seen from outside: no code of ours on the client's side."""
 
 import base64
 import contextlib
-import dataclasses
-import io
 import json
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,16 +15,12 @@ import urllib.request
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
-from sklearn.datasets import load_digits
 
-from pipelines.config import ExportConfig, ServeConfig
+from pipelines.config import ServeConfig
 from pipelines.data.streams import encoded_images, evaluation_stream, open_dataset
-from pipelines.errors import BadInput, Failed
-from pipelines.serving.saved_model import export, latest_version
+from pipelines.errors import BadInput
 from pipelines.serving.server import serve
 from pipelines.training.run import Run
-from pipelines.training.state import State
 
 
 @pytest.fixture(scope="module")
@@ -44,95 +37,6 @@ def expected(run, digits):
     return np.concatenate(
         [tf.nn.softmax(model(pixels)).numpy()[mask] for pixels, _, mask in stream]
     )
-
-
-def test_tensorflow_alone_gets_the_trained_models_answers(
-    saved_models, held_out, expected, tmp_path
-):
-    np.save(tmp_path / "images.npy", np.array(held_out, dtype=object), allow_pickle=True)
-    script = (
-        "import sys, numpy as np, tensorflow as tf\n"
-        "images = np.load(sys.argv[2], allow_pickle=True)\n"
-        "model = tf.saved_model.load(sys.argv[1])\n"
-        "answer = model.signatures['serving_default'](image_bytes=tf.constant(list(images)))\n"
-        "answer = {name: value.numpy() for name, value in answer.items()}\n"
-        "np.savez(sys.argv[3], **answer | {'classes': answer['classes'].astype(bytes)})\n"
-        "assert not {'pipelines', 'keras_zoo'} & set(sys.modules)"
-    )
-    version, answers = latest_version(saved_models / "digits"), tmp_path / "answers.npz"
-    arguments = [sys.executable, "-I", "-c", script, version, tmp_path / "images.npy", answers]
-    subprocess.run(arguments, check=True, capture_output=True)
-    with np.load(answers) as answer:
-        ids, probabilities, classes = (
-            answer[name] for name in ("class_ids", "probabilities", "classes")
-        )
-    assert (ids[:, 0] == expected.argmax(axis=1)).all()
-    top5 = np.sort(expected, axis=1)[:, :-6:-1]
-    np.testing.assert_allclose(probabilities, top5, atol=1e-4)
-    names = [[name.decode() for name in row] for row in classes.tolist()]
-    assert names == ids.astype(str).tolist()
-
-
-def test_the_tensor_signature_agrees_with_the_bytes(saved_models, held_out):
-    model = tf.saved_model.load(latest_version(saved_models / "digits")).signatures
-    arrays = [np.asarray(Image.open(io.BytesIO(encoded)))[..., None] for encoded in held_out[:8]]
-    from_tensor = model["image_tensor"](images=tf.constant(np.float32(arrays)))
-    from_bytes = model["serving_default"](image_bytes=tf.constant(held_out[:8]))
-    assert set(from_tensor) == set(from_bytes) == {"classes", "class_ids", "probabilities"}
-    np.testing.assert_array_equal(from_tensor["class_ids"], from_bytes["class_ids"])
-    np.testing.assert_allclose(from_tensor["probabilities"], from_bytes["probabilities"], atol=1e-6)
-
-
-def test_one_batch_takes_files_of_any_size_format_and_colour(saved_models):
-    answer = tf.saved_model.load(latest_version(saved_models / "digits")).signatures[
-        "serving_default"
-    ]
-    zero = Image.fromarray(np.uint8(load_digits().images[0] * 15.9))
-    files = []
-    for size, mode, image_format in (
-        ((32, 32), "L", "PNG"),
-        ((320, 320), "RGB", "PNG"),
-        ((64, 64), "RGBA", "PNG"),
-        ((100, 100), "L", "JPEG"),
-        ((200, 200), "RGB", "JPEG"),
-        ((96, 96), "RGB", "BMP"),
-        ((64, 64), "P", "GIF"),
-    ):
-        file = io.BytesIO()
-        zero.resize(size, Image.Resampling.BILINEAR).convert(mode).save(file, image_format)
-        files.append(file.getvalue())
-    classes = answer(image_bytes=tf.constant(files))["classes"].numpy()
-    assert classes[:, 0].tolist() == [b"0"] * len(files)
-
-
-def test_the_same_checkpoint_is_exported_once(run, saved_models):
-    again = export(ExportConfig(run, saved_models / "digits"))
-    assert again.saved_model == str(saved_models / "digits" / "1")
-    assert latest_version(saved_models / "digits").name == "1"
-
-
-def test_another_export_is_the_next_version(run, tmp_path):
-    assert export(ExportConfig(run, tmp_path / "m", top_k=3)).saved_model.endswith("/1")
-    assert export(ExportConfig(run, tmp_path / "m", top_k=2)).saved_model.endswith("/2")
-
-
-def test_a_model_that_answers_nan_is_not_published(run, tmp_path):
-    folder = tmp_path / "run"
-    shutil.copytree(run, folder)
-    broken = Run.open(folder)
-    state = State(broken.config(), 10, None, steps_per_epoch=1)
-    progress = broken.checkpoints.restore(state)
-    state.model.set_weights([np.full_like(weight, np.nan) for weight in state.model.get_weights()])
-    broken.checkpoints.save(state, dataclasses.replace(progress, step=1), kept=1)
-    with pytest.raises(Failed, match="does not answer as the trained model does"):
-        export(ExportConfig(folder, tmp_path / "model"))
-    assert not latest_version(tmp_path / "model")
-
-
-def test_a_run_that_is_none_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="no run in"):
-        export(ExportConfig(tmp_path / "run", tmp_path / "model"))
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")
@@ -191,8 +95,9 @@ def test_an_instance_may_name_its_input(server, held_out):
     assert ask(f"{server}/v1/models/digits:predict", named) == plain
 
 
-def test_the_server_takes_float_tensors(server):
-    request = {"signature_name": "image_tensor", "instances": np.zeros((2, 8, 8, 1)).tolist()}
+def test_the_server_takes_tensors(server):
+    images = np.zeros((2, 8, 8, 3), int).tolist()
+    request = {"signature_name": "image_tensor", "instances": images}
     status, answer = ask(f"{server}/v1/models/digits:predict", request)
     assert (status, len(answer["predictions"])) == (200, 2)
 

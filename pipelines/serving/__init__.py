@@ -1,1 +1,1 @@
-"""What users get: the exported model, and the HTTP server over exported models."""
+"""What users get: an HTTP server over exported models."""

@@ -11,7 +11,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from pipelines.data.images import hush_transposing
 from pipelines.errors import BadInput
-from pipelines.serving.saved_model import latest_version
+from pipelines.exporting.versions import latest_version
 
 
 class ServedModel:

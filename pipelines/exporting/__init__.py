@@ -1,0 +1,1 @@
+"""From a trained network to models that are served: written, compressed, verified, opened."""

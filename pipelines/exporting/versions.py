@@ -1,0 +1,46 @@
+"""The folders of exported models, as TensorFlow Serving reads them: `<models>/<name>/<version>`."""
+
+from pathlib import Path
+
+from pipelines import atomic
+
+# Where `docker run -v $PWD/saved_models:/models tensorflow/serving` sees the folder of models.
+SERVING_FOLDER = "/models"
+# What the server of this project does by default; a request of one image waits 2 ms at most.
+BATCHING = """\
+max_batch_size { value: 32 }
+batch_timeout_micros { value: 2000 }
+max_enqueued_batches { value: 64 }
+"""
+
+
+def versions(model_folder: Path) -> list[Path]:
+    """The folders of a model's versions, the lowest number first."""
+    folders = [path for path in model_folder.glob("*") if path.name.isdecimal() and path.is_dir()]
+    return sorted(folders, key=lambda path: int(path.name))
+
+
+def latest_version(model_folder: Path) -> Path | None:
+    """The folder of the highest version number, as TensorFlow Serving chooses; None without."""
+    return next(reversed(versions(model_folder)), None)
+
+
+def next_version(model_folder: Path) -> Path:
+    """The folder, not there yet, of the version after the latest."""
+    latest = latest_version(model_folder)
+    return model_folder / str(int(latest.name) + 1 if latest else 1)
+
+
+def write_serving_configs(models: Path) -> None:
+    """Writes what `tensorflow/serving` is started with to serve every model in a folder.
+
+    `models.config` (`--model_config_file`) and `batching.config` (`--batching_parameters_file`).
+    """
+    names = sorted(path.name for path in models.glob("*") if latest_version(path))
+    rows = "".join(
+        f'  config {{ name: "{name}" base_path: "{SERVING_FOLDER}/{name}" '
+        'model_platform: "tensorflow" }\n'
+        for name in names
+    )
+    atomic.write_text(models / "models.config", f"model_config_list {{\n{rows}}}\n")
+    atomic.write_text(models / "batching.config", BATCHING)
