@@ -113,8 +113,8 @@ def _load(
         if array.shape != tuple(variable.shape):
             raise ValueError(
                 f"{key} gives {array.shape} for {variable.path} of {model.name}, which takes "
-                f"{tuple(variable.shape)}; the state may be of another network, number of classes "
-                "or input size: build at the published input_shape or with include_top=False"
+                f"{tuple(variable.shape)}; the state may be of another network, number of classes, "
+                "input size or width: build as published, or with include_top=False"
             )
     for _, variable, array in assignments:
         variable.assign(array)

@@ -356,6 +356,7 @@ def build(
     num_classes: int | None = None,
     input_shape: tuple[int, int, int] | None = None,
     include_top: bool = True,
+    width: float = 1.0,
     dropout: float | None = None,
     aux_heads: bool = False,
     weights: str | os.PathLike[str] | None = None,
@@ -367,6 +368,8 @@ def build(
         num_classes: width of the classifier; the card's when not given.
         input_shape: `(height, width, channels)`; the card's when not given.
         include_top: without it the model ends with its last feature map.
+        width: filters and units of every layer but the classifiers, as a multiple of those
+            published, above 0; `keras_zoo.width` says how they are rounded.
         dropout: rate before the classifier, in [0, 1); the card's when not given.
         aux_heads: with the auxiliary classifiers of GoogLeNet or Inception v3, for training: the
             output is then a dict of logits, `logits`, `aux1`, ...; `blocks.without_aux_heads`
@@ -401,6 +404,7 @@ def build(
         raise ValueError(f"num_classes is {classes}; a classifier has at least 1 class")
     if not 0 <= rate < 1:
         raise ValueError(f"dropout is {rate}; it lies in [0, 1)")
+    _resolve("keras_zoo.weight_sets:check_width")(name, weights, width)
     if aux_heads:
         _check_aux_heads(row, shape, include_top)
     model = _resolve(row.builder)(
@@ -408,6 +412,8 @@ def build(
     )
     if aux_heads:
         model = _resolve(row.aux_heads.attach)(model)
+    if width != 1:
+        model = _resolve("keras_zoo.width:of_width")(model, width)
     if weights is not None:
         _resolve("keras_zoo.weights:load")(model, name, weights)
     return model

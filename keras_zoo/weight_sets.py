@@ -5,6 +5,7 @@ the weights: two sets of one network may differ in channel order, mean, scale an
 carries its own `InputSpec`. Standard library only, so that a command can answer at once.
 """
 
+import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -210,6 +211,20 @@ def find(network: str, weights: str | os.PathLike[str]) -> WeightSet | Path:
         f"unknown weights {str(weights)!r} for {network}; its sets: {names}; "
         f"or give the path of a file that ends in one of {', '.join(SUFFIXES)}"
     )
+
+
+def check_width(network: str, weights: str | os.PathLike[str] | None, width: float) -> None:
+    """That a network can have this width with these weights.
+
+    Raises:
+        ValueError: it is not above 0, or it is another than that of a published set.
+    """
+    if not 0 < width < math.inf:
+        raise ValueError(f"width is {width}; it is above 0, and 1 as published")
+    if width != 1 and weights in [row.name for row in published_sets(network)]:
+        raise ValueError(
+            f"width is {width}, and {weights!r} of {network} was trained at 1; leave out one"
+        )
 
 
 def input_spec(network: str, weights: str | os.PathLike[str] | None = None) -> InputSpec:

@@ -245,7 +245,7 @@ def _load_own_state(model: keras.Model, name: str, state: State, *, head: bool =
         if state[key].shape != tuple(variable.shape):
             raise ValueError(
                 f"{key!r} is {state[key].shape} in the weights and {tuple(variable.shape)} "
-                f"in {name}; are they those of {name}, at this input_shape?"
+                f"in {name}; are they those of {name}, at this input_shape and width?"
             )
     for key, variable in variables.items():
         variable.assign(state[key])

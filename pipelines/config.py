@@ -402,6 +402,7 @@ class TrainConfig:
 
     Args:
         network: a name from `python -m keras_zoo list`.
+        width: how many times as many filters its layers have as published.
         data: a folder that `pipelines.prepare` wrote.
         init: what to start from: a published set (`imagenet`), a file, as `keras_zoo.build`
             takes it, or the folder of a run; fresh unless given. The classifier stays fresh for
@@ -455,6 +456,7 @@ class TrainConfig:
 
     data: Path
     network: str = "resnet50"
+    width: float = 1.0
     init: str | None = None
     run: Path = Path("runs/resnet50")
     train_split: str = "train"
@@ -491,6 +493,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         heads = card(self.network).aux_heads
+        weight_sets.check_width(self.network, self.init, self.width)
         _require(
             not self.aux_weights or heads is not None,
             f"aux_weights is {list(self.aux_weights)} and {self.network} has no auxiliary "

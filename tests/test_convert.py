@@ -85,7 +85,7 @@ def test_dense_layers_of_another_input_size_are_refused():
     model = build("vgg11", num_classes=2, input_shape=SHAPE)
     message = unchanged(model, lambda: load_torch_state(model, "vgg11", state))
     assert "classifier.0.weight" in message
-    assert "build at the published input_shape or with include_top=False" in message
+    assert "build as published, or with include_top=False" in message
     load_torch_state(build("vgg11", input_shape=SHAPE, include_top=False), "vgg11", state)
 
 

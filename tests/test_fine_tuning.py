@@ -100,7 +100,7 @@ def test_a_run_hands_on_what_it_sees_of_an_image(digits, run):
 
 def test_the_run_of_another_network_is_refused(run, tmp_path):
     config = parse(TrainConfig, ["d", "--network", "resnet18", "--init", str(run)])
-    with pytest.raises(BadInput, match="a run of simple_cnn, and network is resnet18"):
+    with pytest.raises(BadInput, match="a run of network simple_cnn, and network is resnet18"):
         starting_weights(config)
     nothing = parse(TrainConfig, [*SMALL, "--init", str(tmp_path)])
     with pytest.raises(BadInput, match=r"unknown weights .*its sets: 'imagenet'"):

@@ -351,6 +351,7 @@ def test_a_search_ends_in_a_saved_model(command, tmp_path):
 MEANT = {
     "default": lambda config: True,
     "regularisation": lambda config: True,
+    "small_data": lambda config: True,
     "augmentation": lambda config: config.input.num_channels == 3,
     "architecture": lambda config: not config.aux_weights,
 }

@@ -319,7 +319,7 @@ def appetite(
         devices: that share a batch.
     """
     images, labels = batch
-    model = image_classifier(config.network, config.input, labels.shape[-1])
+    model = image_classifier(config.network, config.input, labels.shape[-1], width=config.width)
 
     # Any number of images: one trace for the trial and the measurement.
     @tf.function(

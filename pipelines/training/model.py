@@ -24,6 +24,7 @@ def image_classifier(
     num_classes: int,
     weights: str | Path | None = None,
     *,
+    width: float = 1.0,
     dropout: float | None = None,
     aux_heads: bool = False,
 ) -> keras.Model:
@@ -46,6 +47,7 @@ def image_classifier(
             network,
             num_classes=num_classes,
             input_shape=spec.shape,
+            width=width,
             dropout=dropout,
             aux_heads=aux_heads,
             weights=weights,
@@ -87,6 +89,7 @@ def _of_size(
         dataclasses.replace(config.input, size_px=size_px),
         num_classes,
         weights,
+        width=config.width,
         dropout=config.dropout,
         aux_heads=bool(config.aux_weights),
     )

@@ -178,7 +178,8 @@ class Run:
             BadInput: the run has no checkpoint yet, or a corrupt one.
         """
         config, file = self.config(), model_file(self.checkpoint(which))
-        return image_classifier(config.network, config.input, len(self.class_names()), file)
+        classes = len(self.class_names())
+        return image_classifier(config.network, config.input, classes, file, width=config.width)
 
     def require_classes(self, class_names: list[str], data: str) -> None:
         """Refuses data of other classes than the run's.
@@ -211,17 +212,19 @@ def starting_weights(config: TrainConfig) -> Path | str | None:
     """What a new run begins with: its `init`, a run's folder being its newest weights.
 
     Raises:
-        BadInput: the run in the folder has no checkpoint, or is of another network.
+        BadInput: the run in the folder has no checkpoint, or is of another network or width.
     """
     other = Run(Path(config.init or ""))
     if config.init is None or not other.config_file.is_file():
         return config.init
-    network = other.config().network
-    if network != config.network:
-        raise BadInput(
-            f"init is {config.init!r}, a run of {network}, and network is "
-            f"{config.network}; give a run of that, or --network {network}"
-        )
+    recorded = other.config()
+    for name in ("network", "width"):
+        theirs, ours = getattr(recorded, name), getattr(config, name)
+        if theirs != ours:
+            raise BadInput(
+                f"init is {config.init!r}, a run of {name} {theirs}, and {name} is {ours}; "
+                f"give another run, or --{name} {theirs}"
+            )
     return model_file(other.checkpoint())
 
 
