@@ -145,7 +145,7 @@ def test_several_versions_and_those_with_a_label_are_served_side_by_side(models,
 def test_a_folder_in_which_nothing_loads_is_refused(versions, tmp_path):
     put(versions / "torn", tmp_path / "colour" / "1")
     with (
-        pytest.raises(BadInput, match="cannot load .*colour/1: .*export it again"),
+        pytest.raises(BadInput, match=r"cannot load .*colour/1: .*export it again"),
         serving(tmp_path),
     ):
         pass
