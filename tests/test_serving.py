@@ -5,10 +5,10 @@ import socket
 import numpy as np
 import pytest
 import tensorflow as tf
+from photographs import encode, picture
 from PIL import Image
 from served import ask, b64, serving
 
-from photographs import encode, picture
 from pipelines.config import ServeConfig
 from pipelines.data.images import evaluation_image
 from pipelines.data.streams import encoded_images, evaluation_stream, open_dataset
