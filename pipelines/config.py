@@ -20,6 +20,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 ON_NAN = ("stop", "rollback")
 ON_DISK_FULL = ("stop", "go_on")
 CHECKPOINTS = ("newest", "best")
+ENGINES = ("savedmodel", "onnx", "openvino", "litert")
 # The highest value of each strength; zero is none.
 AUGMENT_STRENGTHS = {
     "randaugment_magnitude": 30,
@@ -764,20 +765,59 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """An HTTP server over exported models, speaking TensorFlow Serving's REST API.
+    """An HTTP server over exported models.
+
+    Speaks TensorFlow Serving's REST API, the Open Inference Protocol, and plain uploads.
 
     Args:
         models: the folder of models: `<models>/<name>/<version>/`.
         host: the address to listen on.
         port: the port to listen on; 8501 is TensorFlow Serving's.
+        engine: what computes the network: `savedmodel`, `onnx`, `openvino` or `litert`, as far as
+            the export wrote and verified it.
+        versions: how many versions of each model are served, the newest that load; those that
+            `<models>/<name>/version_labels.yaml` names are too.
+        poll_s: how often the folder is looked at for new versions.
+        max_batch: images in one call of the network.
+        batch_delay_ms: how long the first image of a batch waits for others.
+        max_in_flight: images in the server at a time, decoding included; more are refused (429).
+            Under load an image takes about this many divided by the images a second.
+        max_instances: images in one request.
+        max_body_mib: size of a request's body.
+        max_image_mpx: width times height of an image, in megapixels, before it is decoded.
+        read_timeout_s: how long a request's head, and then its body, may take to arrive.
+        deadline_s: how long a request may take in all, before it is given up (504).
     """
 
     models: Path = Path("saved_models")
     host: str = "127.0.0.1"
     port: int = 8501
+    engine: str = "savedmodel"
+    versions: int = 1
+    poll_s: float = 2.0
+    max_batch: int = 8
+    batch_delay_ms: float = 2.0
+    max_in_flight: int = 64
+    max_instances: int = 32
+    max_body_mib: int = 32
+    max_image_mpx: int = 50
+    read_timeout_s: float = 10.0
+    deadline_s: float = 30.0
 
     def __post_init__(self) -> None:
         _require(0 <= self.port < 65_536, f"port is {self.port}; from 0 (any free one) to 65535")
+        _require(self.engine in ENGINES, f"engine is {self.engine!r}; one of {', '.join(ENGINES)}")
+        for name in ("versions", "max_batch", "max_instances", "max_body_mib", "max_image_mpx"):
+            value = getattr(self, name)
+            _require(value >= 1, f"{name} is {value}; at least 1")
+        for name in ("poll_s", "read_timeout_s", "deadline_s"):
+            value = getattr(self, name)
+            _require(value > 0, f"{name} is {value}; above 0")
+        _require(self.batch_delay_ms >= 0, f"batch_delay_ms is {self.batch_delay_ms}; at least 0")
+        _require(
+            self.max_in_flight >= self.max_instances,
+            f"max_in_flight is {self.max_in_flight}; at least max_instances, {self.max_instances}",
+        )
 
 
 @dataclass(frozen=True)

@@ -1,173 +1,130 @@
-"""The server, seen from outside: no code of ours on the client's side."""
+"""No skew: what evaluation measured is what every way to ask the server answers."""
 
-import base64
-import contextlib
-import json
-import re
-import signal
 import socket
-import subprocess
-import sys
-import threading
-import urllib.error
-import urllib.request
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from photographs import encode, picture
+from PIL import Image
+from served import ask, b64, serving
 
 from pipelines.config import ServeConfig
+from pipelines.data.images import evaluation_image
 from pipelines.data.streams import encoded_images, evaluation_stream, open_dataset
 from pipelines.errors import BadInput
+from pipelines.exporting.versions import latest_version
 from pipelines.serving.server import serve
 from pipelines.training.run import Run
 
-
-@pytest.fixture(scope="module")
-def held_out(digits):
-    """Every held-out image of the digits, as the bytes that were prepared."""
-    return list(encoded_images(open_dataset(digits), "validation").as_numpy_iterator())
+AT_A_TIME = 32
 
 
-@pytest.fixture(scope="module")
-def expected(run, digits):
-    """The trained model's own probabilities on the held-out images, `(N, 10)`."""
-    model, config = Run.open(run).classifier(), Run.open(run).config()
-    stream = evaluation_stream(open_dataset(digits), "validation", config.input, 64)
-    return np.concatenate(
-        [tf.nn.softmax(model(pixels)).numpy()[mask] for pixels, _, mask in stream]
+def batched(files):
+    return [files[at : at + AT_A_TIME] for at in range(0, len(files), AT_A_TIME)]
+
+
+def top5(probabilities):
+    """Class ids and probabilities, `(N, 5)` each, of probabilities `(N, num_classes)`."""
+    ids = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
+    return ids, np.take_along_axis(probabilities, ids, axis=1)
+
+
+def by_saved_model(version, files):
+    answer = tf.saved_model.load(version).signatures["serving_default"]
+    columns = [answer(image_bytes=tf.constant(part)) for part in batched(files)]
+    return tuple(
+        np.concatenate([column[name].numpy() for column in columns])
+        for name in ("class_ids", "probabilities")
     )
+
+
+def by_predict(server, files):
+    rows = []
+    for part in batched(files):
+        body = {"instances": [b64(file) for file in part]}
+        rows += ask(f"{server}/v1/models/digits:predict", body).body["predictions"]
+    return tuple(np.array([row[name] for row in rows]) for name in ("class_ids", "probabilities"))
+
+
+def by_infer(server, files):
+    parts = []
+    for part in batched(files):
+        data = [b64(file)["b64"] for file in part]
+        tensor = {"name": "image_bytes", "datatype": "BYTES", "shape": [len(part)], "data": data}
+        outputs = ask(f"{server}/v2/models/digits/infer", {"inputs": [tensor]}).body["outputs"]
+        parts.append({o["name"]: np.array(o["data"]).reshape(o["shape"]) for o in outputs})
+    return tuple(
+        np.concatenate([part[name] for part in parts]) for name in ("class_ids", "probabilities")
+    )
+
+
+def by_classify(server, files):
+    rows = [ask(f"{server}/classify/digits", file).body["predictions"] for file in files]
+    return tuple(
+        np.array([[prediction[name] for prediction in row] for row in rows])
+        for name in ("class_id", "probability")
+    )
+
+
+def assert_all_agree(server, version, files, expected):
+    """Every top-5 is the expected one where no two of it are as probable; so are probabilities."""
+    ids, probabilities = top5(expected)
+    ways = [by_saved_model(version, files)]
+    ways += [by(server, files) for by in (by_predict, by_infer, by_classify)]
+    for given_ids, given in ways:
+        np.testing.assert_array_equal(given_ids, ids)
+        np.testing.assert_allclose(given, probabilities, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
 def server(saved_models):
-    """The serve command in a process of its own, on a free port; gives its address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.serve", saved_models, "--port", "0"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+    with serving(saved_models) as url:
+        yield url
+
+
+def test_evaluation_and_every_protocol_agree_on_every_held_out_image(
+    server, saved_models, run, digits
+):
+    dataset, trained = open_dataset(digits), Run.open(run)
+    model = trained.classifier()
+    stream = evaluation_stream(dataset, "validation", trained.config().input, 64)
+    expected = np.concatenate(
+        [tf.nn.softmax(model(pixels)).numpy()[mask] for pixels, _, mask in stream]
     )
-    line = process.stderr.readline()
-    drain = threading.Thread(target=process.stderr.read)
-    drain.start()
-    try:
-        yield re.search(r"http://127\.0\.0\.1:\d+", line)[0]
-    finally:
-        process.send_signal(signal.SIGINT)
-        status = process.wait(timeout=30)
-        drain.join()
-        process.stderr.close()
-        process.stdout.close()
-    assert status == 0
+    files = list(encoded_images(dataset, "validation").as_numpy_iterator())
+    assert len(files) >= 256
+    assert_all_agree(server, latest_version(saved_models / "digits"), files, expected)
 
 
-def ask(url, body=None):
-    """Status and JSON of a GET, or of a POST when there is a body."""
-    data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, data), timeout=60) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        with contextlib.closing(error):
-            return error.code, json.load(error)
-
-
-def b64(encoded):
-    return {"b64": base64.b64encode(encoded).decode()}
-
-
-def test_the_server_answers_what_the_model_answers(server, held_out, expected):
-    body = {"instances": [b64(encoded) for encoded in held_out]}
-    status, answer = ask(f"{server}/v1/models/digits:predict", body)
-    assert status == 200
-    assert [row["class_ids"][0] for row in answer["predictions"]] == expected.argmax(1).tolist()
-    assert answer["predictions"][0]["classes"] == [
-        str(number) for number in answer["predictions"][0]["class_ids"]
+def test_evaluation_and_every_protocol_agree_on_odd_images(server, saved_models, run):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    files = [
+        encode(picture(1, (300, 200), "L"), "JPEG", {}),
+        encode(picture(2, (300, 200), "RGBA"), "PNG", {}),
+        encode(picture(3, (300, 200), "LA"), "PNG", {}),
+        encode(picture(4, (300, 200)), "JPEG", {"exif": turned}),
+        encode(picture(5, (1, 1)), "PNG", {}),
+        encode(picture(6, (2, 700)), "JPEG", {}),
+        encode(picture(7, (200, 300), "CMYK"), "JPEG", {}),
+        encode(picture(8, (90, 60)), "WEBP", {}),
+        encode(picture(9, (90, 60)).convert("P"), "GIF", {}),
+        encode(picture(10, (90, 60)), "BMP", {}),
     ]
-    top1 = [row["probabilities"][0] for row in answer["predictions"]]
-    np.testing.assert_allclose(top1, expected.max(axis=1), atol=1e-4)
+    trained = Run.open(run)
+    pixels = tf.stack([evaluation_image(tf.constant(f), trained.config().input) for f in files])
+    expected = tf.nn.softmax(trained.classifier()(pixels)).numpy()
+    assert_all_agree(server, latest_version(saved_models / "digits"), files, expected)
 
 
-def test_an_instance_may_name_its_input(server, held_out):
-    plain = ask(f"{server}/v1/models/digits:predict", {"instances": [b64(held_out[0])]})
-    named = {"instances": [{"image_bytes": b64(held_out[0])}]}
-    assert ask(f"{server}/v1/models/digits:predict", named) == plain
-
-
-def test_the_server_takes_tensors(server):
-    images = np.zeros((2, 8, 8, 3), int).tolist()
-    request = {"signature_name": "image_tensor", "instances": images}
-    status, answer = ask(f"{server}/v1/models/digits:predict", request)
-    assert (status, len(answer["predictions"])) == (200, 2)
-
-
-def test_status_and_metadata_are_tensorflow_servings(server):
-    status, answer = ask(f"{server}/v1/models/digits")
-    ok = {"error_code": "OK", "error_message": ""}
-    assert (status, answer) == (
-        200,
-        {"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": ok}]},
-    )
-    status, answer = ask(f"{server}/v1/models/digits/metadata")
-    assert answer["model_spec"] == {"name": "digits", "signature_name": "", "version": "1"}
-    signatures = answer["metadata"]["signature_def"]["signature_def"]
-    assert {"serving_default", "image_tensor"} <= set(signatures)
-    assert signatures["serving_default"]["inputs"]["image_bytes"]["dtype"] == "DT_STRING"
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "status", "told"),
-    [
-        ("/v1/models/nothing", None, 404, "unknown model 'nothing'; this server has ['digits']"),
-        ("/v1/models/nothing:predict", {"instances": [1]}, 404, "unknown model 'nothing'"),
-        ("/v2/nowhere", None, 404, "Not Found"),
-        ("/v1/models/digits:predict", b"{", 400, "not JSON that can be read"),
-        ("/v1/models/digits:predict", {"instances": []}, 400, '{"instances": [{"b64"'),
-        ("/v1/models/digits:predict", {"instances": [7]}, 400, "instance 0 is not"),
-        ("/v1/models/digits:predict", b"[" * 100_000, 400, "not JSON that can be read"),
-        ("/v1/models/digits:predict", {"instances": [{"b64": "?"}]}, 400, "not valid base64"),
-        ("/v1/models/digits:predict", {"instances": [{"b64": "é"}]}, 400, "not valid base64"),
-        (
-            "/v1/models/digits:predict",
-            {"instances": [[[[10**400]]]], "signature_name": "image_tensor"},
-            400,
-            "not equally nested lists of numbers",
-        ),
-        (
-            "/v1/models/digits:predict",
-            {"instances": [1], "signature_name": "no"},
-            400,
-            "unknown signature 'no'",
-        ),
-        (
-            "/v1/models/digits:predict",
-            {"instances": [[[1]]], "signature_name": "image_tensor"},
-            400,
-            "shape (1, 1, 1)",
-        ),
-        (
-            "/v1/models/digits:predict",
-            {"instances": [[1], [1, 2]], "signature_name": "image_tensor"},
-            400,
-            "not equally nested",
-        ),
-    ],
-)
-def test_a_bad_request_is_told_what_is_wrong(server, path, body, status, told):
-    code, answer = ask(server + path, body)
-    assert code == status
-    assert told in answer["error"]
-    assert "\n" not in answer["error"]
-
-
-def test_a_body_that_is_no_image_is_named_among_good_ones(server, held_out):
-    body = {"instances": [b64(held_out[0]), b64(b"not an image"), b64(held_out[1])]}
-    code, answer = ask(f"{server}/v1/models/digits:predict", body)
-    assert code == 400
-    assert answer["error"].startswith("instance 1 is not an image")
-    good = {"instances": [b64(held_out[0])]}
-    assert ask(f"{server}/v1/models/digits:predict", good)[0] == 200
+def test_the_features_are_those_of_the_saved_model(server, saved_models):
+    files = [encode(picture(seed, (50, 40)), "PNG", {}) for seed in range(3)]
+    saved = tf.saved_model.load(latest_version(saved_models / "digits"))
+    expected = saved.signatures["features"](image_bytes=tf.constant(files))["features"]
+    body = {"signature_name": "features", "inputs": [b64(file) for file in files]}
+    outputs = ask(f"{server}/v1/models/digits:predict", body).body["outputs"]
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
 
 
 def test_a_port_in_use_is_told(saved_models):
@@ -178,10 +135,13 @@ def test_a_port_in_use_is_told(saved_models):
 
 
 def test_the_folder_of_one_model_is_told_apart(saved_models):
-    with pytest.raises(BadInput, match="is one model; give the folder above: "):
-        serve(ServeConfig(saved_models / "digits", port=0))
+    with (
+        pytest.raises(BadInput, match="is one model; give the folder above: "),
+        serving(saved_models / "digits"),
+    ):
+        pass
 
 
 def test_a_folder_without_models_is_told(tmp_path):
-    with pytest.raises(BadInput, match="no exported model in"):
-        serve(ServeConfig(tmp_path, port=0))
+    with pytest.raises(BadInput, match="no exported model in"), serving(tmp_path):
+        pass

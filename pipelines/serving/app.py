@@ -1,63 +1,84 @@
-"""TensorFlow Serving's REST API as a FastAPI application."""
+"""The FastAPI application: every protocol over the same models and the same limits."""
 
-import json
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
-from starlette.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
+from pipelines.config import ServeConfig
 from pipelines.errors import BadInput
-from pipelines.serving.models import ServedModel
+from pipelines.serving import classify, open_inference, tensorflow_serving
+from pipelines.serving.admission import Admission
+from pipelines.serving.observing import LOG, Metrics, Observed
+from pipelines.serving.repository import Repository
+
+PROTOCOLS = (classify, tensorflow_serving, open_inference)
 
 
-def create_app(models: dict[str, ServedModel]) -> FastAPI:
-    """The application over loaded models; every error is `{"error": "..."}`."""
-    app = FastAPI(title="ImageNet classics zoo")
+def create_app(config: ServeConfig, repository: Repository, metrics: Metrics) -> FastAPI:
+    """The application over the models of a repository; every error is `{"error": "..."}`."""
+
+    @asynccontextmanager
+    async def watching(_: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(_watch(repository, config.poll_s))
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    app = FastAPI(title="ImageNet classics zoo", lifespan=watching)
+    app.add_middleware(Observed, metrics=metrics)
 
     @app.exception_handler(BadInput)
-    async def bad_input(_: Request, error: BadInput) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, status_code=400)
+    async def bad_input(request: Request, error: BadInput) -> JSONResponse:
+        return _refusal(request, 400, str(error))
 
     @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse({"error": error.detail}, status_code=error.status_code)
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        return _refusal(request, error.status_code, error.detail, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return _refusal(request, 400, "; ".join(part["msg"] for part in error.errors()))
 
     @app.exception_handler(Exception)
-    async def fault(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"error": f"internal error: {type(error).__name__}"}, status_code=500)
+    async def fault(request: Request, error: Exception) -> JSONResponse:
+        LOG.error("fault", exc_info=error)
+        return _refusal(request, 500, f"internal error: {type(error).__name__}")
 
-    def find(name: str) -> ServedModel:
-        if name not in models:
-            raise HTTPException(404, f"unknown model {name!r}; this server has {sorted(models)}")
-        return models[name]
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
 
-    @app.get("/v1/models/{name}")
-    async def status(name: str) -> dict[str, Any]:
-        return find(name).status()
+    @app.get("/metrics", response_class=Response)
+    async def exposition() -> Response:
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/v1/models/{name}/metadata")
-    async def metadata(name: str) -> dict[str, Any]:
-        return find(name).metadata()
-
-    @app.post("/v1/models/{name}:predict")
-    async def predict(name: str, request: Request) -> dict[str, Any]:
-        model = find(name)
-        instances, signature_name = _read(await request.body())
-        predictions = await run_in_threadpool(model.predict, instances, signature_name)
-        return {"predictions": predictions}
-
+    admission = Admission(config, metrics)
+    for protocol in PROTOCOLS:
+        app.include_router(protocol.routes(repository, admission))
     return app
 
 
-def _read(body: bytes) -> tuple[list[Any], str]:
-    """The instances and the signature's name of a predict request."""
-    try:
-        request = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"the body is not JSON that can be read: {error}") from error
-    instances = request.get("instances") if isinstance(request, dict) else None
-    if not isinstance(instances, list) or not instances:
-        raise BadInput('the body is not {"instances": [{"b64": "..."}, ...]}')
-    return instances, str(request.get("signature_name") or "serving_default")
+def _refusal(
+    request: Request, status: int, message: str, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    message = " ".join(message.split())
+    request.state.facts["error"] = message
+    return JSONResponse({"error": message}, status, headers)
+
+
+async def _watch(repository: Repository, every_s: float) -> None:
+    """Looks for new versions as long as the server runs."""
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            await asyncio.to_thread(repository.refresh)
+        # The folder may be away for a while; what is loaded stays.
+        except Exception as error:
+            LOG.error("models folder", exc_info=error)

@@ -2,16 +2,23 @@
 
 import contextlib
 import errno
+import math
+import signal
 import socket
-import sys
+import warnings
 from dataclasses import dataclass
 
 import uvicorn
+from PIL import Image
 
 from pipelines.config import ServeConfig
+from pipelines.data.images import hush_transposing
 from pipelines.errors import BadInput
 from pipelines.serving.app import create_app
-from pipelines.serving.models import load_models
+from pipelines.serving.connections import PatientProtocol
+from pipelines.serving.observing import LOG, Metrics, log_to_stderr
+from pipelines.serving.repository import Repository
+from pipelines.serving.versions import Loader
 
 
 @dataclass(frozen=True)
@@ -26,21 +33,66 @@ class Served:
 
 
 def serve(config: ServeConfig) -> Served:
-    """Serves the latest version of every model in a folder until SIGINT or SIGTERM.
+    """Serves the models of a folder until SIGINT or SIGTERM; requests under way are answered.
 
     Raises:
-        BadInput: the folder holds no model, or the address cannot be listened on.
+        BadInput: the folder holds no model that loads, or the address cannot be listened on.
     """
     with _listen(config.host, config.port) as listener:
-        models = load_models(config.models)
+        log_to_stderr()
+        # The limit is the config's, and told to who sent the image.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        metrics = Metrics()
+        repository = open_models(config, metrics)
         host, port = listener.getsockname()[:2]
         url = f"http://{host}:{port}"
-        for name, model in models.items():
-            print(f"serving version {model.version} at {url}/v1/models/{name}", file=sys.stderr)
-        server = uvicorn.Server(uvicorn.Config(create_app(models), log_level="warning"))
+        LOG.info("listening", extra={"facts": {"url": url, "models": repository.names()}})
+        # What uvicorn hands its signals on to when it is done: SIGTERM would end the process.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
-            server.run(sockets=[listener])
-    return Served(url, list(models))
+            http_server(config, repository, metrics).run(sockets=[listener])
+    return Served(url, repository.names())
+
+
+def open_models(config: ServeConfig, metrics: Metrics) -> Repository:
+    """The models of the config's folder, loaded.
+
+    Raises:
+        BadInput: there is none, or none that loads.
+    """
+    folder = config.models
+    hush_transposing()
+    repository = Repository(folder, Loader(config, metrics).load, config.versions, metrics)
+    if folder.is_dir():
+        if any(folder.glob("*/saved_model.pb")):
+            raise BadInput(
+                f"{str(folder)!r} is one model; give the folder above: {str(folder.parent)!r}"
+            )
+        repository.refresh()
+    if not repository.names():
+        raise BadInput(
+            f"no exported model in {str(folder)!r}; "
+            "python -m pipelines.export RUN --out saved_models/NAME writes one"
+        )
+    rows = [row for name in repository.names() for row in repository.status(name)]
+    if not any(row["state"] == "AVAILABLE" for row in rows):
+        raise BadInput(f"{rows[0]['status']['error_message']}; remove it, or export it again")
+    return repository
+
+
+def http_server(config: ServeConfig, repository: Repository, metrics: Metrics) -> uvicorn.Server:
+    """uvicorn over the application; it finishes what is under way before it ends."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            create_app(config, repository, metrics),
+            http=PatientProtocol,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=math.ceil(config.read_timeout_s),
+            timeout_graceful_shutdown=math.ceil(config.read_timeout_s + config.deadline_s),
+        )
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

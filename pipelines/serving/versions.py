@@ -1,0 +1,228 @@
+"""One loaded version of an exported model: each signature as what one item and what a batch needs.
+
+A SavedModel's signature takes a batch of files, and one that cannot be decoded fails them all. Here
+the same functions are called apart: the preprocessing for each item on its own, the network for as
+many items as there are.
+"""
+
+import io
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.json_format import MessageToDict
+from PIL import Image
+from tensorflow.core.protobuf import saved_model_pb2
+
+from pipelines.config import ServeConfig
+from pipelines.errors import BadInput
+from pipelines.serving.batching import Batcher
+from pipelines.serving.observing import Metrics
+
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+MEGAPIXEL = 1_000_000
+
+
+class Signature(NamedTuple):
+    """One of the questions that a model answers.
+
+    Args:
+        input_name: `image_bytes` or `images`.
+        spec: the batch that the SavedModel takes: string `(None,)`, or uint8 `(None, None, None,
+            3)`.
+        preprocess: one item -> uint8 `(S, S, C)`; BadInput where it is no image.
+        network: the pixels of one item -> its row, several at a time.
+        outputs: rows `(B, ...)` -> the named outputs, `(B, ...)` each.
+    """
+
+    input_name: str
+    spec: tf.TensorSpec
+    preprocess: Callable[[Any], np.ndarray]
+    network: Batcher
+    outputs: Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+class ServedVersion(NamedTuple):
+    """A version that answers.
+
+    Args:
+        name: the model's.
+        number: the version's.
+        signatures: by their names in the SavedModel.
+        definitions: what the SavedModel says of them, as JSON has it.
+        labels: the classes' names, in the order of their numbers.
+    """
+
+    name: str
+    number: int
+    signatures: dict[str, Signature]
+    definitions: dict[str, Any]
+    labels: list[str]
+
+    def signature(self, name: str) -> Signature:
+        """The signature of that name.
+
+        Raises:
+            BadInput: there is none.
+        """
+        if name not in self.signatures:
+            raise BadInput(
+                f"unknown signature {name[:80]!r}; {self.name} has {', '.join(self.signatures)}"
+            )
+        return self.signatures[name]
+
+
+class Loader:
+    """Opens versions, for one server.
+
+    Args:
+        config: the engine, and the sizes of images and batches.
+        metrics: where the batches are counted.
+    """
+
+    def __init__(self, config: ServeConfig, metrics: Metrics) -> None:
+        self._config = config
+        self._metrics = metrics
+        # One network at a time: each takes all cores.
+        self._network: Executor = ThreadPoolExecutor(1, "network")
+
+    def load(self, folder: Path) -> ServedVersion:
+        """Loads `<models>/<name>/<number>` and runs it, so that the first request finds it warm.
+
+        Raises:
+            Exception: it does not load, or does not answer.
+        """
+        loaded = tf.saved_model.load(folder)
+        _warm(_only(loaded.preprocess))
+        graph = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+        labels = (folder / "labels.txt").read_text().splitlines()
+        top_k = loaded.signatures["serving_default"].structured_outputs["probabilities"].shape[1]
+        classify = self._batcher(folder, "classify", loaded.classify)
+        signatures = {
+            "serving_default": Signature(
+                *_input(loaded, "serving_default"),
+                self._from_bytes(_only(loaded.preprocess)),
+                classify,
+                _most_probable(labels, top_k),
+            ),
+            "image_tensor": Signature(
+                *_input(loaded, "image_tensor"),
+                self._from_array(_only(loaded.preprocess_image)),
+                classify,
+                _most_probable(labels, top_k),
+            ),
+            "features": Signature(
+                *_input(loaded, "features"),
+                self._from_bytes(_only(loaded.preprocess)),
+                self._batcher(folder, "embed", loaded.embed),
+                lambda features: {"features": features},
+            ),
+        }
+        definitions = {
+            name: MessageToDict(definition, preserving_proto_field_name=True)
+            for name, definition in graph.meta_graphs[0].signature_def.items()
+        }
+        return ServedVersion(folder.parent.name, int(folder.name), signatures, definitions, labels)
+
+    def _batcher(self, folder: Path, name: str, function: Any) -> Batcher:
+        """A function of the SavedModel over batches, warmed up."""
+        concrete = _only(function)
+        side, channels = concrete.structured_input_signature[0][0].shape[2:]
+        labels = (folder.parent.name, folder.name, name)
+        images = self._metrics.images.labels(*labels)
+        seconds = self._metrics.network_seconds.labels(*labels)
+
+        def over_batch(pixels: np.ndarray) -> np.ndarray:
+            return concrete(tf.constant(pixels)).numpy()
+
+        def observe(size: int, network_s: float) -> None:
+            images.inc(size)
+            seconds.observe(network_s)
+
+        for size in (1, self._config.max_batch):
+            over_batch(np.zeros((size, side, side, channels), np.uint8))
+        return Batcher(
+            over_batch,
+            self._config.max_batch,
+            self._config.batch_delay_ms / 1e3,
+            self._network,
+            observe,
+        )
+
+    def _from_bytes(self, preprocess: Callable) -> Callable[[bytes], np.ndarray]:
+        def pixels(encoded: bytes) -> np.ndarray:
+            self._require_size(*_size(encoded))
+            try:
+                return preprocess(tf.constant(encoded)).numpy()
+            except tf.errors.InvalidArgumentError as error:
+                raise BadInput(f"is not a whole image ({_first_line(error)})") from error
+
+        return pixels
+
+    def _from_array(self, preprocess: Callable) -> Callable[[np.ndarray], np.ndarray]:
+        def pixels(image: np.ndarray) -> np.ndarray:
+            self._require_size(image.shape[1], image.shape[0])
+            return preprocess(tf.constant(image)).numpy()
+
+        return pixels
+
+    def _require_size(self, width_px: int, height_px: int) -> None:
+        if not 0 < width_px * height_px <= self._config.max_image_mpx * MEGAPIXEL:
+            raise BadInput(
+                f"has {width_px} x {height_px} px; at most {self._config.max_image_mpx} megapixels"
+            )
+
+
+def _size(encoded: bytes) -> tuple[int, int]:
+    """`(width, height)` as a file's head declares them; nothing is decoded.
+
+    Raises:
+        BadInput: no head of an image.
+    """
+    try:
+        return Image.open(io.BytesIO(encoded), formats=FORMATS).size
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadInput(f"has too many pixels ({error})") from error
+    # Pillow raises whatever a broken file leads it to.
+    except Exception as error:
+        raise BadInput(f"is not an image ({', '.join(FORMATS)})") from error
+
+
+def _warm(preprocess: Callable) -> None:
+    """Decodes a picture of each kind that is decoded in its own way."""
+    picture = tf.zeros((64, 64, 3), tf.uint8)
+    for encode in (tf.io.encode_jpeg, tf.io.encode_png):
+        preprocess(encode(picture))
+
+
+def _input(loaded: Any, name: str) -> tuple[str, tf.TensorSpec]:
+    ((input_name, spec),) = loaded.signatures[name].structured_input_signature[1].items()
+    return input_name, spec
+
+
+def _only(function: Any) -> Callable:
+    """The one graph of a SavedModel's function, without the search for it at every call."""
+    (concrete,) = function.concrete_functions
+    return concrete
+
+
+def _most_probable(labels: list[str], top_k: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Probabilities `(B, num_classes)` -> the `top_k` most probable, as `tf.math.top_k` does."""
+    names = np.array(labels, dtype=object)
+
+    def outputs(probabilities: np.ndarray) -> dict[str, np.ndarray]:
+        ids = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+        return {
+            "class_ids": ids.astype(np.int32),
+            "classes": names[ids],
+            "probabilities": np.take_along_axis(probabilities, ids, axis=1),
+        }
+
+    return outputs
+
+
+def _first_line(error: tf.errors.OpError) -> str:
+    return error.message.strip().partition("\n")[0][:200]

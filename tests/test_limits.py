@@ -1,0 +1,148 @@
+"""What the server does not let happen to it: each limit, and that it is well afterwards."""
+
+import json
+import socket
+import threading
+from urllib.parse import urlsplit
+
+import colour_model
+import pytest
+from served import ask, b64, one_colour, serving, until
+
+RED = one_colour((255, 0, 0))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A model that answers at once, and one that takes its time."""
+    folder = tmp_path_factory.mktemp("models")
+    colour_model.write(folder / "colour" / "1")
+    colour_model.write(folder / "slow" / "1", work=150)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def narrow(models):
+    """Few places, short times."""
+    with serving(
+        models, max_in_flight=3, max_instances=2, max_batch=1, max_body_mib=1, max_image_mpx=1,
+        read_timeout_s=1.0, deadline_s=20.0,
+    ) as url:  # fmt: skip
+        yield url
+
+
+def assert_well(server):
+    """It is alive, correct, and nothing is left in flight."""
+    until(lambda: "serving_images_in_flight 0.0" in ask(f"{server}/metrics").body)
+    assert ask(f"{server}/classify/colour", RED).body["predictions"][0]["class"] == "red"
+
+
+def at_once(number, work):
+    """Calls a function in as many threads, and gives what it gave."""
+    given = []
+    threads = [threading.Thread(target=lambda: given.append(work())) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return given
+
+
+def test_more_than_the_places_are_refused_at_once_and_told_when_to_return(narrow):
+    answers = at_once(12, lambda: ask(f"{narrow}/classify/slow", RED))
+    assert {answer.status for answer in answers} == {200, 429}
+    refused = [answer for answer in answers if answer.status == 429]
+    assert all(answer.headers["Retry-After"] == "1" for answer in refused)
+    assert all("of at most 3" in answer.body["error"] for answer in refused)
+    answered = [answer for answer in answers if answer.status == 200]
+    assert all(answer.body["predictions"][0]["class"] == "red" for answer in answered)
+    assert_well(narrow)
+
+
+def test_every_image_of_a_request_takes_a_place(narrow):
+    pair = {"instances": [b64(RED)] * 2}
+    answers = at_once(3, lambda: ask(f"{narrow}/v1/models/slow:predict", pair))
+    assert {answer.status for answer in answers} == {200, 429}
+    assert_well(narrow)
+
+
+def test_a_request_has_a_deadline(models):
+    with serving(models, deadline_s=0.02) as url:
+        answer = ask(f"{url}/classify/slow", RED)
+        assert answer.status == 504
+        assert "not answered within 0.02 s" in answer.body["error"]
+        until(lambda: "serving_images_in_flight 0.0" in ask(f"{url}/metrics").body)
+
+
+def test_a_body_that_is_too_large_is_refused(narrow):
+    answer = ask(f"{narrow}/classify/colour", bytes(2**20 + 1))
+    assert (answer.status, answer.body) == (413, {"error": "the body is larger than 1 MiB"})
+    assert_well(narrow)
+
+
+def test_an_image_with_too_many_pixels_is_refused_before_it_is_decoded(narrow):
+    answer = ask(f"{narrow}/classify/colour", one_colour((255, 0, 0), (1001, 1000)))
+    assert answer.status == 400
+    assert "instance 0 has 1001 x 1000 px; at most 1 megapixels" in answer.body["error"]
+    assert ask(f"{narrow}/classify/colour", one_colour((255, 0, 0), (1000, 1000))).status == 200
+
+
+def say(url, *lines: bytes) -> bytes:
+    """What comes back to some bytes on a connection of their own, until it is closed."""
+    address = urlsplit(url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        connection.sendall(b"".join(lines))
+        heard = b""
+        while part := connection.recv(4096):
+            heard += part
+    return heard
+
+
+HEAD = b"POST /classify/colour HTTP/1.1\r\nHost: here\r\n"
+
+
+def test_a_declared_gigabyte_is_refused_unread(narrow):
+    heard = say(narrow, HEAD, b"Content-Length: 1073741824\r\n\r\n", bytes(100))
+    assert heard.startswith(b"HTTP/1.1 413 ")
+    assert_well(narrow)
+
+
+def test_a_chunked_body_without_an_end_is_refused_where_it_is_too_large(narrow):
+    chunk = b"10000\r\n" + bytes(2**16) + b"\r\n"
+    heard = say(narrow, HEAD, b"Transfer-Encoding: chunked\r\n\r\n", chunk * 17)
+    assert heard.startswith(b"HTTP/1.1 413 ")
+    assert_well(narrow)
+
+
+def test_a_body_that_does_not_come_is_given_up(narrow):
+    heard = say(narrow, HEAD, b"Content-Length: 100\r\n\r\nonly this")
+    assert heard.startswith(b"HTTP/1.1 408 ")
+    assert b"the body did not come within 1 s" in heard
+    assert_well(narrow)
+
+
+@pytest.mark.parametrize("begun", [b"", b"POST /classify/col"])
+def test_a_head_that_does_not_come_closes_the_connection(narrow, begun):
+    assert say(narrow, begun) == b""
+
+
+def test_what_is_no_http_is_refused(narrow):
+    heard = say(narrow, b"\x16\x03\x01 what is this\r\n\r\n")
+    assert heard.startswith(b"HTTP/1.1 400 ")
+    assert_well(narrow)
+
+
+def test_a_client_that_goes_away_leaves_nothing_behind(narrow):
+    address = urlsplit(narrow)
+    for _ in range(5):
+        with socket.create_connection((address.hostname, address.port)) as connection:
+            connection.sendall(HEAD + b"Content-Length: 100\r\n\r\nonly this")
+    assert_well(narrow)
+
+
+def test_ten_thousand_instances_are_refused(models):
+    body = json.dumps({"instances": [b64(RED)] * 10_000}).encode()
+    with serving(models) as url:
+        answer = ask(f"{url}/v1/models/colour:predict", body)
+        assert answer.status == 400
+        assert answer.body["error"] == "10000 images in one request; from 1 to 32"
