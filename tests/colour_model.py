@@ -1,7 +1,7 @@
 """A model whose answer is a formula: how red, green and blue the middle of a picture is.
 
 A SavedModel with the functions and signatures of an exported one; what it says of a picture can be
-computed without it.
+computed without it. Where it saw a colour is where there is much of it.
 """
 
 from pathlib import Path
@@ -46,6 +46,9 @@ def write(version: Path, labels: tuple[str, ...] = COLOURS, work: int = 0) -> Pa
     def classify(pixels: tf.Tensor) -> tf.Tensor:
         return tf.nn.softmax(10 * embed(pixels))
 
+    def explain(pixels: tf.Tensor, class_ids: tf.Tensor) -> tf.Tensor:
+        return tf.gather(tf.cast(pixels, tf.float32) / 255, class_ids, axis=3, batch_dims=1)
+
     def answer(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         values, ids = tf.math.top_k(classify(pixels), 2)
         return {"classes": tf.gather(names, ids), "class_ids": ids, "probabilities": values}
@@ -59,6 +62,7 @@ def write(version: Path, labels: tuple[str, ...] = COLOURS, work: int = 0) -> Pa
     )
     module.embed = tf.function(embed, [batch])
     module.classify = tf.function(classify, [batch])
+    module.explain = tf.function(explain, [batch, tf.TensorSpec((None,), tf.int32)])
     signatures = {
         "serving_default": tf.function(
             lambda image_bytes: answer(squares(image_bytes, preprocess)), [encoded]

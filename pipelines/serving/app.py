@@ -15,9 +15,10 @@ from pipelines.errors import BadInput
 from pipelines.serving import classify, open_inference, tensorflow_serving
 from pipelines.serving.admission import Admission
 from pipelines.serving.observing import LOG, Metrics, Observed
+from pipelines.serving.page import routes as page
 from pipelines.serving.repository import Repository
 
-PROTOCOLS = (classify, tensorflow_serving, open_inference)
+PROTOCOLS = (page, classify, tensorflow_serving, open_inference)
 
 
 def create_app(config: ServeConfig, repository: Repository, metrics: Metrics) -> FastAPI:

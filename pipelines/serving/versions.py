@@ -54,6 +54,8 @@ class ServedVersion(NamedTuple):
         signatures: by their names in the SavedModel.
         definitions: what the SavedModel says of them, as JSON has it.
         labels: the classes' names, in the order of their numbers.
+        explain: the pixels of one item and a class's number -> where the class was seen, float32
+            `(h, w)` in [0, 1].
     """
 
     name: str
@@ -61,6 +63,7 @@ class ServedVersion(NamedTuple):
     signatures: dict[str, Signature]
     definitions: dict[str, Any]
     labels: list[str]
+    explain: Batcher
 
     def signature(self, name: str) -> Signature:
         """The signature of that name.
@@ -125,25 +128,32 @@ class Loader:
             name: MessageToDict(definition, preserving_proto_field_name=True)
             for name, definition in graph.meta_graphs[0].signature_def.items()
         }
-        return ServedVersion(folder.parent.name, int(folder.name), signatures, definitions, labels)
+        return ServedVersion(
+            name=folder.parent.name,
+            number=int(folder.name),
+            signatures=signatures,
+            definitions=definitions,
+            labels=labels,
+            explain=self._batcher(folder, "explain", loaded.explain),
+        )
 
     def _batcher(self, folder: Path, name: str, function: Any) -> Batcher:
         """A function of the SavedModel over batches, warmed up."""
         concrete = _only(function)
-        side, channels = concrete.structured_input_signature[0][0].shape[2:]
+        inputs = concrete.structured_input_signature[0]
         labels = (folder.parent.name, folder.name, name)
         images = self._metrics.images.labels(*labels)
         seconds = self._metrics.network_seconds.labels(*labels)
 
-        def over_batch(pixels: np.ndarray) -> np.ndarray:
-            return concrete(tf.constant(pixels)).numpy()
+        def over_batch(*columns: np.ndarray) -> np.ndarray:
+            return concrete(*map(tf.constant, columns)).numpy()
 
         def observe(size: int, network_s: float) -> None:
             images.inc(size)
             seconds.observe(network_s)
 
         for size in (1, self._config.max_batch):
-            over_batch(np.zeros((size, side, side, channels), np.uint8))
+            over_batch(*(np.zeros((size, *i.shape[1:]), i.dtype.as_numpy_dtype) for i in inputs))
         return Batcher(
             over_batch,
             self._config.max_batch,
