@@ -27,6 +27,7 @@ from tuning import spread
 from tuning import trials as trials_module
 from tuning.config import SearchConfig, WorkerConfig
 from tuning.oracles import open_oracle
+from tuning.records import Budget, records_of
 from tuning.space import Space, read_space
 from tuning.spread import Chief, served, work
 from tuning.study import search, with_environment
@@ -69,7 +70,8 @@ def pretended(monkeypatch):
         (folder / "checkpoints" / f"after_{config.last_epoch}").touch()
         with atomic.replacing(folder / "history.csv") as partial, partial.open("w") as file:
             writer = csv.writer(file)
-            writer.writerows([["epoch"], *([epoch + 1] for epoch in range(config.last_epoch))])
+            rows = ([epoch + 1, 0.5, 100] for epoch in range(config.last_epoch))
+            writer.writerows([["epoch", "val_top1", "val_n"], *rows])
         digest = hashlib.sha256(f"{config.optimizer}{config.seed}{config.last_epoch}".encode())
         if config.optimizer.name == "lamb" and config.seed == 2:
             raise Failed("it is the one that fails")
@@ -89,12 +91,25 @@ def searched_all(config, space) -> dict:
     """Runs a search from where it stands; gives what became of each trial."""
     trials = Trials(config)
     oracle = open_oracle(config, space, trials, lambda line: None)
-    oracle.release()
+    oracle.release(*oracle.under_way())
     work(oracle, "local-0", trials)
+    return ended(oracle)
+
+
+def ended(oracle) -> dict:
+    """What became of each trial."""
     return {
         trial_id: (trial.status, trial.score, trial.message, trial.hyperparameters.values)
         for trial_id, trial in oracle.trials.items()
     }
+
+
+def finish(chooser, trials, trial) -> None:
+    """Runs a trial that a worker was given, and says how it ended."""
+    with Interruption() as interruption:
+        outcome = trials.run(trial.trial_id, interruption)
+    status = "FAILED" if outcome.reason else "COMPLETED"
+    chooser.end_trial(type(trial)(trial.hyperparameters, trial.trial_id, status))
 
 
 @pytest.mark.parametrize(
@@ -157,14 +172,10 @@ def test_workers_by_turns_are_given_the_trials_that_one_is_given(pretended, tmp_
     under_way = {worker: oracle.create_trial(worker) for worker in ("a", "b", "c")}
     for worker, trial in under_way.items():
         assert oracle.create_trial(worker) is trial
-    with Interruption() as interruption:
-        for worker in ("c", "a"):
-            trial = under_way[worker]
-            outcome = trials.run(trial.trial_id, interruption)
-            status = "FAILED" if outcome.reason else "COMPLETED"
-            oracle.end_trial(type(trial)(trial.hyperparameters, trial.trial_id, status))
-            # Said twice, as after an answer that got lost, it is the same.
-            oracle.end_trial(type(trial)(trial.hyperparameters, trial.trial_id, status))
+    for worker in ("c", "a"):
+        # Said twice, as after an answer that got lost, it is the same.
+        finish(oracle, trials, under_way[worker])
+        finish(oracle, trials, under_way[worker])
     # The chief is killed, and so is b: others take over what it had begun.
     searched_all(config, space)
     assert {i: v for i, (*_, v) in alone.items()} == {
@@ -172,6 +183,41 @@ def test_workers_by_turns_are_given_the_trials_that_one_is_given(pretended, tmp_
         for i in alone
     }
     assert sorted(pretended) == sorted([*alone, *alone])
+
+
+def whatever_their_order(result) -> Counter:
+    """Trials by all but their numbers: what was tried, from what, how long, and what came of it."""
+
+    def told(trial_id):
+        status, top1, reason, values = result[trial_id]
+        past = values.get("tuner/trial_id")
+        own = {key: value for key, value in values.items() if key != "tuner/trial_id"}
+        return status, top1, reason, tuple(sorted(own.items())), past and told(past)
+
+    return Counter(map(told, result))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_several_workers_of_hyperband_try_what_one_process_tries(pretended, tmp_path, seed):
+    """Trials that end in another order have other numbers; nothing else differs."""
+    one = config_of("d", tmp_path / "one")
+    one = dataclasses.replace(one, train=dataclasses.replace(one.train, epochs=9))
+    alone = searched_all(one, Space(SPACE))
+    three = dataclasses.replace(one, search=tmp_path / "three")
+    trials, random = Trials(three), Random(seed)
+    oracle = open_oracle(three, Space(SPACE), trials, lambda line: None)
+    workers, under_way = {"a", "b", "c"}, {}
+    while workers:
+        worker = random.choice(sorted(workers))
+        if worker in under_way:
+            finish(oracle, trials, under_way.pop(worker))
+        elif (trial := oracle.create_trial(worker)).status == "RUNNING":
+            under_way[worker] = trial
+        elif trial.status == "STOPPED":
+            workers.remove(worker)
+    assert ended(oracle) != alone
+    assert whatever_their_order(ended(oracle)) == whatever_their_order(alone)
+    assert records_of(three).budget == records_of(one).budget
 
 
 def test_a_chief_started_again_gives_each_worker_its_own_trial(pretended, tmp_path):
@@ -182,16 +228,9 @@ def test_a_chief_started_again_gives_each_worker_its_own_trial(pretended, tmp_pa
     assert {worker: again.create_trial(worker).trial_id for worker in ("b", "a")} == begun
 
 
-@pytest.fixture
-def variables(monkeypatch):
-    """What a worker sets for keras-tuner is gone afterwards."""
-    for key in ("ORACLE_IP", "ORACLE_PORT", "TUNER_ID"):
-        monkeypatch.setenv(f"KERASTUNER_{key}", "")
-
-
 @pytest.mark.parametrize("tuner", ["random", "grid"])
 def test_workers_and_a_chief_that_are_killed_end_with_the_trials_of_one_process(
-    pretended, variables, tmp_path, monkeypatch, tuner
+    pretended, tmp_path, monkeypatch, tuner
 ):
     arguments = ("--tuner", tuner, "--max_trials", "5")
     space = Space({**SPACE, **FEW} if tuner == "random" else FEW)
@@ -208,21 +247,28 @@ def test_workers_and_a_chief_that_are_killed_end_with_the_trials_of_one_process(
     with served(open_oracle(config, space, trials, lambda line: None), "127.0.0.1:0") as (_, at):
         monkeypatch.setattr(Trials, "_attempt", killed)
         with pytest.raises(Killed):
-            work(Chief(at, "a"), "a", trials)
+            work(Chief(at), "a", trials)
         monkeypatch.setattr(Trials, "_attempt", attempt)
-        assert Chief(at, "b").create_trial("b").trial_id == "3"
-    # The chief is started again, and b never is before it is done with a.
+        assert Chief(at).create_trial("b").trial_id == "3"
+    # The chief is started again.
     oracle = open_oracle(config, space, trials, lambda line: None)
     with served(oracle, at) as (service, _):
-        assert work(Chief(at, "a"), "a", trials) == 2
+        chief = Chief(at)
+        of_b = chief.create_trial("b")
+        for expected in ("2", "4"):
+            of_a = chief.create_trial("a")
+            assert of_a.trial_id == expected
+            finish(chief, trials, of_a)
+        # b may die yet.
+        assert chief.create_trial("a").status == "IDLE"
+        assert not service.stop_triggered
+        finish(chief, trials, of_b)
+        assert work(chief, "a", trials) == 0
         assert service.stop_triggered
         assert not oracle.idle()
-        assert work(Chief(at, "b"), "b", trials) == 1
+        assert work(chief, "b", trials) == 0
         assert oracle.idle()
-    assert alone == {
-        i: (t.status, t.score, t.message, t.hyperparameters.values)
-        for i, t in oracle.trials.items()
-    }
+    assert ended(oracle) == alone
     assert sorted(pretended) == sorted([*alone, *alone])
 
 
@@ -242,18 +288,10 @@ def test_too_many_failures_do_not_end_what_others_have_under_way(pretended, tmp_
     trials = Trials(config)
     oracle = open_oracle(config, Space(lines), trials, lambda line: None)
     begun = {worker: oracle.create_trial(worker) for worker in ("a", "b")}
-
-    def end(worker):
-        with Interruption() as interruption:
-            outcome = trials.run(begun[worker].trial_id, interruption)
-        status = "FAILED" if outcome.reason else "COMPLETED"
-        trial = begun[worker]
-        oracle.end_trial(type(trial)(trial.hyperparameters, trial.trial_id, status))
-
-    end("a")
+    finish(oracle, trials, begun["a"])
     assert oracle.create_trial("a").status == "IDLE"
     assert oracle.create_trial("b") is begun["b"]
-    end("b")
+    finish(oracle, trials, begun["b"])
     assert oracle.create_trial("a").status == "RUNNING"
 
 
@@ -270,13 +308,9 @@ def test_hyperband_goes_on_from_checkpoints_and_keeps_no_others(pretended, tmp_p
     oracle = open_oracle(config, Space(SPACE), trials, lambda line: None)
     oracle.finish()
     kept = {i for i in result if (trials.folder(i) / "run" / "checkpoints").exists()}
-    ranked = oracle.ranked()
-    assert kept == {trial.trial_id for trial in ranked[:2]}
     # One of few epochs may score more, and is not what all of them lead to.
-    full = [t for t in ranked if t.hyperparameters.values["tuner/epochs"] == 9]
-    assert full
-    assert ranked[: len(full)] == full
-    assert [t.score for t in full] == sorted((t.score for t in full), reverse=True)
+    full = {i: top1 for i, (_, top1, _, values) in result.items() if values["tuner/epochs"] == 9}
+    assert kept == set(sorted(full, key=full.get)[-2:])
 
 
 @pytest.mark.parametrize(("limit", "at_random"), [(4, 3), (10, 3), (15, 5), (60, 15)])
@@ -400,7 +434,7 @@ def test_a_search_sums_up_what_became_of_its_trials(pretended, with_minival, tmp
     found = search(config_of(with_minival, tmp_path / "s", *given))
     assert (found.completed, found.failed) == (2, 1)
     assert found.reasons == {"0001": "it is the one that fails"}
-    assert (found.epochs, found.epochs_without_continuation) == (9, 9)
+    assert found.budget == Budget(trained=9, without_continuation=9)
     assert load(TrainConfig, tmp_path / "s" / "best.yaml").seed == found.best_values["seed"]
     none_allowed = ("--max_failures_in_a_row", 0)
     with pytest.raises(Failed, match=r"1 trials in a row failed \(it is the one that fails\)"):
@@ -636,7 +670,7 @@ def test_a_search_ends_in_a_config_that_trains(command, with_minival, tmp_path):
     found = json.loads(done.stdout)
     assert (found["completed"], found["failed"]) == (1, 1)
     assert "not finite" in found["reasons"]["0001"]
-    assert (found["epochs"], found["epochs_without_continuation"]) == (2, 2)
+    assert found["budget"] == {"trained": 2, "without_continuation": 2}
     again = command("tuning.search", *arguments, cwd=tmp_path)
     assert json.loads(again.stdout) == found
     folder = tmp_path / "searches" / "simple_cnn-space-grid"

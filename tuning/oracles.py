@@ -19,6 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from pipelines import atomic
 from tuning.config import SearchConfig
+from tuning.records import records_of
 from tuning.space import Space
 from tuning.trials import Trials, searched
 
@@ -71,25 +72,37 @@ class Durable(keras_tuner.Oracle):
             for worker, trial in self.ongoing_trials.items()
             if trial.trial_id not in ended
         }
+        # They will ask again.
+        self.tuner_ids = set(self.ongoing_trials)
 
     @keras_tuner.synchronized
-    def release(self) -> None:
-        """Gives the trials of workers that are gone to those that ask next."""
-        ongoing = {trial.trial_id for trial in self.ongoing_trials.values()}
-        self._retry_queue = sorted({*self._retry_queue, *ongoing}, reverse=True)
-        self.ongoing_trials = {}
+    def under_way(self) -> dict[str, str]:
+        """The trial that each worker has begun."""
+        return {worker: trial.trial_id for worker, trial in self.ongoing_trials.items()}
+
+    @keras_tuner.synchronized
+    def release(self, *workers: str) -> None:
+        """Gives the trials of these workers, which are gone, to those that ask next."""
+        gone = self.ongoing_trials.keys() & workers
+        released = {self.ongoing_trials.pop(worker).trial_id for worker in gone}
+        self._retry_queue = sorted({*self._retry_queue, *released}, reverse=True)
+        self.tuner_ids -= set(workers)
 
     @keras_tuner.synchronized
     def create_trial(self, tuner_id: str) -> Trial:
         """The trial that this worker has begun, or a new one; none after too many failures."""
         failures = self.failures_in_a_row()
-        if tuner_id not in self.ongoing_trials and failures > self._config.max_failures_in_a_row:
-            if self.ongoing_trials:
-                # One that completes ends the row.
-                return Trial(self.get_space(), status=TrialStatus.IDLE)
+        if tuner_id in self.ongoing_trials or failures <= self._config.max_failures_in_a_row:
+            trial = super().create_trial(tuner_id)
+        else:
             self.tuner_ids.discard(tuner_id)
-            return Trial(self.get_space(), status=TrialStatus.STOPPED)
-        return super().create_trial(tuner_id)
+            trial = Trial(self.get_space(), status=TrialStatus.STOPPED)
+        if trial.status == TrialStatus.STOPPED and self.ongoing_trials:
+            # Another's trial that completes ends a row of failures, and one whose worker dies is
+            # to be taken up.
+            self.tuner_ids.add(tuner_id)
+            trial.status = TrialStatus.IDLE
+        return trial
 
     @keras_tuner.synchronized
     def end_trial(self, trial: Trial) -> None:
@@ -114,11 +127,6 @@ class Durable(keras_tuner.Oracle):
         """Whether no trial is under way, and no worker may ask for another."""
         return not self.ongoing_trials and not self.tuner_ids
 
-    def ranked(self) -> list[Trial]:
-        """The completed trials, those of the most epochs first, and of these the best."""
-        completed = [t for t in self.trials.values() if t.status == TrialStatus.COMPLETED]
-        return sorted(completed, key=_length_and_score, reverse=True)
-
     def failures_in_a_row(self) -> int:
         """How many of the trials that ended last have failed."""
         failed = [self.trials[i].status == TrialStatus.FAILED for i in reversed(self.end_order)]
@@ -135,7 +143,8 @@ class Durable(keras_tuner.Oracle):
 
     def _prune(self, needed: set[str]) -> None:
         """Removes checkpoints of trials that have ended, but of those and of the best."""
-        needed = needed | {trial.trial_id for trial in self.ranked()[: self._config.keep_best]}
+        best = records_of(self._config).ranking[: self._config.keep_best]
+        needed = needed | {trial.name for trial in best}
         for trial_id in set(self.end_order) - needed:
             self._folders.prune(trial_id)
 
@@ -239,11 +248,6 @@ class GridSearch(Durable, oracles.GridSearchOracle):
             values = self.get_space().values
         status = TrialStatus.RUNNING if values else TrialStatus.STOPPED
         return {"status": status, "values": values}
-
-
-def _length_and_score(trial: Trial) -> tuple[int, float]:
-    """A trial that Hyperband gave few epochs says little about what all of them lead to."""
-    return trial.hyperparameters.values.get("tuner/epochs", 0), trial.score
 
 
 ORACLES: dict[str, type[Durable]] = {

@@ -7,6 +7,7 @@ trial_*/run/history.csv      a row an epoch; a continued trial begins with a cop
 """
 
 import csv
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,25 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """Epochs that the trials of a search took, those that failed among them.
+
+    Args:
+        trained: in fact.
+        without_continuation: had every trial started from scratch.
+    """
+
+    trained: int
+    without_continuation: int
+
+    def __str__(self) -> str:
+        return (
+            f"epochs trained in total: {self.trained:,}; without one trial going on from another: "
+            f"{self.without_continuation:,}"
+        )
+
+
+@dataclass(frozen=True)
 class Records:
     """A search so far.
 
@@ -94,6 +114,14 @@ class Records:
         return ranking[0] if ranking and self.is_full(ranking[0]) else None
 
     @property
+    def budget(self) -> Budget:
+        """What all trials took."""
+        return Budget(
+            sum(trial.own_epochs for trial in self.trials),
+            sum(trial.epochs for trial in self.trials),
+        )
+
+    @property
     def varying(self) -> list[str]:
         """The fields that were not the same in all trials."""
         return [
@@ -116,7 +144,12 @@ def read_records(folder: Path) -> Records:
     told = folder / "search.yaml"
     if not told.is_file():
         raise BadInput(f"no search in {str(folder)!r}; python -m tuning.search makes one")
-    config = load(SearchConfig, told)
+    return records_of(dataclasses.replace(load(SearchConfig, told), search=folder))
+
+
+def records_of(config: SearchConfig) -> Records:
+    """Reads the trials of a search."""
+    folder = config.folder
     found = map(_json, folder.glob("trial_*/trial.json"))
     states = {state["trial_id"]: state for state in found if state}
     histories = {name: _history(folder / f"trial_{name}" / "run") for name in states}

@@ -20,7 +20,7 @@ from pipelines.reporting.text import aligned
 from tuning.config import STAGES, ResultsConfig
 from tuning.importance import MIN_TRIALS, Importances, importances
 from tuning.plots import parallel_coordinates, top1_over_epochs
-from tuning.records import Records, Trial, read_records
+from tuning.records import Budget, Records, Trial, read_records
 from tuning.stages import TEST_SPLIT, Outcomes, go_on, source
 
 SHOWN = 20
@@ -28,25 +28,6 @@ PICTURES: dict[str, tuple[str, Callable[[Records], Figure]]] = {
     "parallel_coordinates.png": ("What was chosen, and what came of it", parallel_coordinates),
     "top1_over_epochs.png": ("Top-1 over the search", top1_over_epochs),
 }
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Epochs that the trials of a search took, those that failed among them.
-
-    Args:
-        trained: in fact.
-        without_continuation: had every trial started from scratch.
-    """
-
-    trained: int
-    without_continuation: int
-
-    def __str__(self) -> str:
-        return (
-            f"epochs trained in total: {self.trained:,}; without one trial going on from another: "
-            f"{self.without_continuation:,}"
-        )
 
 
 @dataclass(frozen=True)
@@ -184,10 +165,7 @@ def report(config: ResultsConfig) -> Results:
         best=records.best,
         source=source(config.search, records.ranking),
         importances=importances(records),
-        budget=Budget(
-            sum(trial.own_epochs for trial in records.trials),
-            sum(trial.epochs for trial in records.trials),
-        ),
+        budget=records.budget,
         outcomes=outcomes,
         page=str(folder / "index.html"),
     )

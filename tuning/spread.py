@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import json
 import os
 import signal
 import socket
@@ -14,14 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
 import grpc
+import psutil
 import tensorflow as tf
 from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_tuner.src.distribute.oracle_chief import OracleServicer
-from keras_tuner.src.distribute.oracle_client import OracleClient
-from keras_tuner.src.protos import get_service_grpc
+from keras_tuner.src.protos import get_service, get_service_grpc
 
 from pipelines import atomic
 from pipelines.command import load
@@ -33,10 +34,15 @@ from tuning.oracles import Durable
 from tuning.trials import STOPPED, Trials
 
 ASKED_AGAIN_EVERY_S = 0.5
+# A chief that has not answered a question by then is asked again.
+ANSWERED_WITHIN_S = 10.0
+# A worker waits so long for a chief to begin, or to come back.
+WAITS_FOR_CHIEF_S = 1800.0
+# A trial that has logged nothing for so long is told of.
+SILENT_S = 300.0
 # Workers that wait for a trial are told within this that there is none.
 FAREWELL_S = 10.0
-
-Answer = TypeVar("Answer")
+NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class Chooser(Protocol):
@@ -86,26 +92,72 @@ def join(config: WorkerConfig) -> Work:
 
     Raises:
         BadInput: no search there, or one without a chief; another worker of that name.
-        Failed: the chief does not answer as it should.
+        Failed: the chief does not answer, or not as it should.
         Stopped: this process was asked to stop.
     """
-    recorded = config.search / "search.yaml"
-    if not recorded.is_file():
-        raise BadInput(f"no search in {str(config.search)!r}; a chief makes one")
-    search = dataclasses.replace(load(SearchConfig, recorded), search=config.search)
+    search = _begun(config.search)
     address = config.chief or search.chief
     if not address:
         raise BadInput(f"the search in {str(config.search)!r} has no chief; --chief HOST:PORT")
     worker = config.worker or os.environ.get("KERASTUNER_TUNER_ID") or socket.gethostname()
     if Path(worker).name != worker or worker == "..":
         raise BadInput(f"worker is {worker!r}; a name that a file can have")
-    with atomic.locked(config.search / "workers" / worker), quiet():
-        count = work(Chief(address, worker), worker, Trials(search))
+    folder = _folder(config.search, worker)
+    with atomic.locked(folder):
+        atomic.write_text(folder / "process.json", json.dumps(_process(os.getpid())))
+        count = work(Chief(address), worker, Trials(search))
     return Work(str(config.search), worker, count)
 
 
-def wait_for_workers(oracle: Durable, address: str, folder: Path) -> None:
+def _begun(folder: Path) -> SearchConfig:
+    """What a search was told, once its chief has begun it.
+
+    Raises:
+        BadInput: none has.
+    """
+    recorded = folder / "search.yaml"
+    if not recorded.is_file():
+        print(
+            f"no search in {str(folder)!r} yet; waiting {_minutes(WAITS_FOR_CHIEF_S)} for a chief "
+            "to begin it",
+            file=sys.stderr,
+        )
+    deadline_s = time.monotonic() + WAITS_FOR_CHIEF_S
+    while not recorded.is_file():
+        if time.monotonic() > deadline_s:
+            raise BadInput(
+                f"no search in {str(folder)!r}; python -m tuning.search DATA --search "
+                f"{quote(str(folder))} --role chief --chief HOST:PORT begins it"
+            )
+        time.sleep(ASKED_AGAIN_EVERY_S)
+    return dataclasses.replace(load(SearchConfig, recorded), search=folder)
+
+
+def _folder(search: Path, worker: str) -> Path:
+    """What a worker holds as long as it runs."""
+    return search / "workers" / worker
+
+
+def _process(pid: int) -> dict[str, Any]:
+    """What tells a process from all others; none of an ended one that nobody has waited for."""
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return {}
+        return {"host": socket.gethostname(), "pid": pid, "started_s": process.create_time()}
+    except psutil.NoSuchProcess:
+        return {}
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes"
+
+
+def wait_for_workers(oracle: Durable, address: str, trials: Trials, folder: Path) -> None:
     """Answers workers until there are no more trials.
+
+    A worker that has ended on this machine has its trial given to the next that asks. Of one on
+    another machine nothing but its trial's log is seen; who has long been silent is told.
 
     Raises:
         BadInput: the address cannot be had.
@@ -114,13 +166,40 @@ def wait_for_workers(oracle: Durable, address: str, folder: Path) -> None:
     with served(oracle, address) as (service, at), Interruption() as interruption:
         joining = f"python -m tuning.worker {quote(str(folder))}"
         print(f"waiting for workers at {at}: {joining}", file=sys.stderr)
-        while not (service.stop_triggered and not oracle.ongoing_trials):
+        told: set[str] = set()
+        while not service.stop_triggered:
             if interruption.asked:
                 raise Stopped(STOPPED)
+            _look_after(oracle, trials, folder, told)
             time.sleep(ASKED_AGAIN_EVERY_S)
         deadline_s = time.monotonic() + FAREWELL_S
         while not oracle.idle() and time.monotonic() < deadline_s:
             time.sleep(ASKED_AGAIN_EVERY_S)
+
+
+def _look_after(oracle: Durable, trials: Trials, folder: Path, told: set[str]) -> None:
+    """Releases trials whose workers ended here, and tells once of each that is silent."""
+    for worker, trial_id in oracle.under_way().items():
+        if _ended_here(_folder(folder, worker)):
+            oracle.release(worker)
+            print(f"{worker} has ended; who asks next gets its trial {trial_id}", file=sys.stderr)
+        elif trial_id not in told and trials.silent_s(trial_id) > SILENT_S:
+            told.add(trial_id)
+            print(
+                f"waiting for {worker}, whose trial {trial_id} has logged nothing for "
+                f"{_minutes(SILENT_S)}; if it is gone, python -m tuning.worker "
+                f"{quote(str(folder))} --worker {worker} takes the trial up again",
+                file=sys.stderr,
+            )
+
+
+def _ended_here(folder: Path) -> bool:
+    """Whether a worker has run on this machine, and does not any more."""
+    try:
+        recorded = json.loads((folder / "process.json").read_text())
+    except FileNotFoundError:
+        return False
+    return recorded["host"] == socket.gethostname() and _process(recorded["pid"]) != recorded
 
 
 def run_local_workers(oracle: Durable, config: SearchConfig) -> None:
@@ -175,36 +254,58 @@ def gpu_shares(count: int) -> dict[str, str | None]:
 class Chief:
     """The oracle of a chief, which may be killed and started again meanwhile.
 
+    keras-tuner's own client waits an hour for each answer, and cannot be stopped meanwhile.
+
     Args:
         address: `HOST:PORT`.
-        worker: the name of this worker.
     """
 
-    def __init__(self, address: str, worker: str) -> None:
-        host, _, port = address.rpartition(":")
-        os.environ |= {
-            "KERASTUNER_ORACLE_IP": host,
-            "KERASTUNER_ORACLE_PORT": port,
-            "KERASTUNER_TUNER_ID": worker,
-        }
-        self._client = OracleClient(None)
+    def __init__(self, address: str) -> None:
+        self._address = address
+        # A channel that failed often is not tried for two minutes otherwise.
+        options = [("grpc.max_reconnect_backoff_ms", 1000)]
+        self._stub = get_service_grpc().OracleStub(grpc.insecure_channel(address, options))
 
     def create_trial(self, tuner_id: str) -> Trial:
-        return _answer(self._client.create_trial, tuner_id)
+        request = get_service().CreateTrialRequest(tuner_id=tuner_id)
+        return Trial.from_proto(self._answer(self._stub.CreateTrial, request).trial)
 
     def end_trial(self, trial: Trial) -> None:
-        _answer(self._client.end_trial, trial)
+        self._answer(self._stub.EndTrial, get_service().EndTrialRequest(trial=trial.to_proto()))
 
+    def _answer(self, question: Callable[..., Any], request: object) -> Any:
+        """What the chief answers, asked again as long as it does not."""
+        with Interruption() as interruption:
+            answer = self._asked(question, request)
+            if answer is None:
+                print(
+                    f"the chief at {self._address} does not answer; waiting "
+                    f"{_minutes(WAITS_FOR_CHIEF_S)} for it to be started again",
+                    file=sys.stderr,
+                )
+            deadline_s = time.monotonic() + WAITS_FOR_CHIEF_S
+            while answer is None and not interruption.asked:
+                if time.monotonic() > deadline_s:
+                    raise Failed(
+                        f"the chief at {self._address} has not answered for "
+                        f"{_minutes(WAITS_FOR_CHIEF_S)}; start it again, then this worker"
+                    )
+                time.sleep(ASKED_AGAIN_EVERY_S)
+                answer = self._asked(question, request)
+        if interruption.asked:
+            raise Stopped(STOPPED)
+        return answer
 
-def _answer(question: Callable[..., Answer], subject: object) -> Answer:
-    """What the chief answers; asked again where it was killed over it."""
-    while True:
+    def _asked(self, question: Callable[..., Any], request: object) -> Any | None:
+        """What the chief answers at once; None where there is none."""
         try:
-            return question(subject)
+            return question(request, timeout=ANSWERED_WITHIN_S)
         except grpc.RpcError as error:
-            if error.code() != grpc.StatusCode.UNAVAILABLE:
-                raise Failed(f"the chief answers {error.code().name}: {error.details()}") from error
-            time.sleep(ASKED_AGAIN_EVERY_S)
+            if error.code() not in NO_ANSWER:
+                raise Failed(
+                    f"the chief at {self._address} answers {error.code().name}: {error.details()}"
+                ) from error
+            return None
 
 
 @contextlib.contextmanager

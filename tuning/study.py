@@ -21,9 +21,10 @@ from pipelines.data.streams import num_images, open_dataset
 from pipelines.errors import BadInput, Failed, Stopped
 from tuning.config import SearchConfig, WorkerConfig
 from tuning.oracles import Durable, open_oracle, short
+from tuning.records import Budget, records_of
 from tuning.space import Space, read_space
 from tuning.spread import Work, join, quiet, run_local_workers, wait_for_workers, work
-from tuning.trials import Trials, searched
+from tuning.trials import Trials
 
 # What may differ when a search goes on: where it is, how far it goes, what a trial may take, what
 # is kept of it, and who runs it. What is searched is compared by itself.
@@ -51,8 +52,7 @@ class Search:
     completed: int
     failed: int
     reasons: dict[str, str]
-    epochs: int
-    epochs_without_continuation: int
+    budget: Budget
     best_trial: str
     best_top1: float
     best_epochs: int
@@ -62,11 +62,9 @@ class Search:
 
     def __str__(self) -> str:
         values = ", ".join(f"{field} {short(value)}" for field, value in self.best_values.items())
-        saved = self.epochs_without_continuation - self.epochs
         return (
             f"{self.search}: {self.completed} trials completed, {self.failed} failed\n"
-            f"epochs: {self.epochs} trained; {self.epochs_without_continuation} if promoted "
-            f"trials began anew, {saved} more\n"
+            f"{self.budget}\n"
             f"best: trial {self.best_trial}, top-1 {self.best_top1:.4f} on minival, with {values}\n"
             f"{self._shortfall}next: python -m pipelines.train --config {quote(self.best_config)}"
         )
@@ -107,7 +105,7 @@ def search(config: SearchConfig) -> Search | Work:
         oracle = open_oracle(config, space, trials, lambda line: print(line, file=sys.stderr))
         with quiet():
             _run(config, oracle, trials)
-        if not_done := [trial.trial_id for trial in oracle.ongoing_trials.values()]:
+        if not_done := oracle.under_way().values():
             raise Stopped(f"trials {', '.join(not_done)} were stopped; type the same command again")
         return _result(config, oracle, trials)
 
@@ -157,10 +155,10 @@ def _check_data(config: SearchConfig) -> None:
 def _run(config: SearchConfig, oracle: Durable, trials: Trials) -> None:
     """Runs the trials that are not done yet, here or where the workers are."""
     if config.role == "chief":
-        wait_for_workers(oracle, config.chief, config.folder)
+        wait_for_workers(oracle, config.chief, trials, config.folder)
         return
     # Whoever ran them ended with the process that went before this one.
-    oracle.release()
+    oracle.release(*oracle.under_way())
     if config.local_workers > 1:
         run_local_workers(oracle, config)
     else:
@@ -169,40 +167,30 @@ def _run(config: SearchConfig, oracle: Durable, trials: Trials) -> None:
 
 def _result(config: SearchConfig, oracle: Durable, trials: Trials) -> Search:
     """Writes the best config and sums up."""
-    reasons = {i: oracle.trials[i].message for i in oracle.trials if oracle.trials[i].message}
+    records = records_of(config)
+    reasons = {trial.name: trial.reason for trial in records.trials if trial.reason}
     told = "; ".join(dict.fromkeys(reasons.values()))
     if (count := oracle.failures_in_a_row()) > config.max_failures_in_a_row:
         raise Failed(
             f"{count} trials in a row failed ({told}); a higher --max_failures_in_a_row goes on, "
             "another --space needs another --search"
         )
-    if not (ranked := oracle.ranked()):
-        raise Failed(f"all {len(oracle.trials)} trials failed ({told})")
+    if not records.ranking:
+        raise Failed(f"all {len(records.trials)} trials failed ({told})")
     oracle.finish()
-    best = ranked[0]
+    best = records.ranking[0]
     best_config = config.folder / "best.yaml"
-    atomic.write_text(best_config, dump(trials.best_config(best.trial_id)))
-    trained, anew = _epochs(oracle, trials)
+    atomic.write_text(best_config, dump(trials.best_config(best.name)))
     return Search(
         search=str(config.folder),
-        completed=len(ranked),
+        completed=len(records.ranking),
         failed=len(reasons),
         reasons=reasons,
-        epochs=trained,
-        epochs_without_continuation=anew,
-        best_trial=best.trial_id,
-        best_top1=best.score,
-        best_epochs=best.hyperparameters.values.get("tuner/epochs", config.train.epochs),
+        budget=records.budget,
+        best_trial=best.name,
+        best_top1=best.top1,
+        best_epochs=best.last_epoch,
         full_epochs=config.train.epochs,
-        best_values=searched(best.hyperparameters.values),
+        best_values=best.values,
         best_config=str(best_config),
     )
-
-
-def _epochs(oracle: Durable, trials: Trials) -> tuple[int, int]:
-    """Epochs that the runs logged: each once, and those that trials went on from again too."""
-    logged = {trial_id: trials.epochs(trial_id) for trial_id in oracle.trials}
-    pasts = {i: t.hyperparameters.values.get("tuner/trial_id") for i, t in oracle.trials.items()}
-    inherited = sum(min(logged[i], logged[past]) for i, past in pasts.items() if past)
-    anew = sum(logged.values())
-    return anew - inherited, anew

@@ -104,6 +104,14 @@ class Trials:
         with history.open(newline="") as file:
             return sum(1 for _ in csv.DictReader(file))
 
+    def silent_s(self, trial_id: str) -> float:
+        """Seconds in which a trial that runs has logged nothing."""
+        folder = self.folder(trial_id)
+        # The first is written as the trial is given to a worker, the second as its run begins.
+        files = [folder / name for name in ("trial.json", "train.yaml", "train.log")]
+        files.append(Run(self._run(trial_id)).log_file)
+        return time.time() - max(file.stat().st_mtime for file in files if file.is_file())
+
     def with_values(self, values: dict[str, Any]) -> TrainConfig:
         """What a trial with these values starts from.
 
@@ -214,7 +222,7 @@ class Trials:
                 start_new_session=True,
             )
         try:
-            self._watch(process, [log, Run(config.run).log_file], interruption)
+            self._watch(process, trial_id, interruption)
         finally:
             process.kill()
             process.wait()
@@ -225,17 +233,14 @@ class Trials:
             raise Stopped(STOPPED)
         raise _failure(process.returncode, log.read_bytes()[begins:].decode(errors="replace"))
 
-    def _watch(
-        self, process: subprocess.Popen, logs: list[Path], interruption: Interruption
-    ) -> None:
-        """Until a process ends, or goes past a limit.
+    def _watch(self, process: subprocess.Popen, trial_id: str, interruption: Interruption) -> None:
+        """Until a trial's process ends, or goes past a limit.
 
         Memory is looked at from outside: what TensorFlow reserves, which RLIMIT_AS counts, is
         several times what it holds, and where RLIMIT_DATA or that is met it aborts with a message
         about threads.
         """
         limit_gib, timeout_s = self._config.trial_memory_gib, self._config.trial_timeout_s
-        begun_s = time.time()
         while process.poll() is None:
             if interruption.asked:
                 end([process])
@@ -244,8 +249,7 @@ class Trials:
                 raise OutOfMemory(
                     f"out of memory: {held_gib:.2f} GiB held, trial_memory_gib is {limit_gib:g}"
                 )
-            logged_s = max([begun_s, *(log.stat().st_mtime for log in logs if log.is_file())])
-            if time.time() - logged_s > timeout_s:
+            if self.silent_s(trial_id) > timeout_s:
                 raise Failed(f"hung: nothing logged for {timeout_s:g} s, its trial_timeout_s")
             time.sleep(WATCHED_EVERY_S)
 
