@@ -6,6 +6,7 @@ import TensorFlow.
 
 import dataclasses
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -20,6 +21,13 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 ON_NAN = ("stop", "rollback")
 ON_DISK_FULL = ("stop", "go_on")
 CHECKPOINTS = ("newest", "best")
+EXPORT_FORMATS = ("savedmodel", "onnx", "litert", "openvino")
+# The formats in which there is each way to compress.
+COMPRESSIONS = {
+    "int8": ("onnx", "litert", "openvino"),
+    "dynamic": ("onnx", "litert"),
+    "float16": ("litert", "openvino"),
+}
 # The highest value of each strength; zero is none.
 AUGMENT_STRENGTHS = {
     "randaugment_magnitude": 30,
@@ -54,6 +62,18 @@ def require_addresses(name: str, addresses: list[str]) -> None:
 
 def _require_checkpoint(name: str) -> None:
     _require(name in CHECKPOINTS, f"checkpoint is {name!r}; one of {', '.join(CHECKPOINTS)}")
+
+
+def _names(field_name: str, given: str | None, allowed: Collection[str]) -> list[str]:
+    """The names in a list with commas between, in the order of those allowed.
+
+    Raises:
+        ValueError: with the first that is not allowed.
+    """
+    names = [name.strip() for name in given.split(",")] if given else []
+    for name in names:
+        _require(name in allowed, f"{field_name} has {name!r}; some of {', '.join(allowed)}")
+    return [name for name in allowed if name in names]
 
 
 class Kind(NamedTuple):
@@ -741,7 +761,11 @@ class ExportConfig:
             run's own unless given; for a network, two photographs unless given.
         checkpoint: of a run: `newest`, or `best`: of the epoch with the best top-1.
         top_k: labels in an answer.
-        images: images of the validation split that the exported model is verified with, at most.
+        format: `savedmodel`, which is always written, and further formats of the network alone:
+            `onnx`, `litert`, `openvino`, with commas between. They need the extra `formats`.
+        quantize: how each of these is compressed besides: `int8`, weights and activations, whose
+            ranges training images give; `dynamic`, weights; `float16`, weights at half the bits.
+        images: images of the validation split that each format is verified with, at most.
     """
 
     source: Path
@@ -751,12 +775,36 @@ class ExportConfig:
     data: Path | None = None
     checkpoint: str = "newest"
     top_k: int = 5
+    format: str = "savedmodel"
+    quantize: str | None = None
     images: int = 256
 
     def __post_init__(self) -> None:
         _require_checkpoint(self.checkpoint)
         _require(self.top_k >= 1, f"top_k is {self.top_k}; at least 1")
         _require(self.images >= 1, f"images is {self.images}; at least 1")
+        chosen = _names("format", self.format, EXPORT_FORMATS)
+        for compression in _names("quantize", self.quantize, COMPRESSIONS):
+            able = COMPRESSIONS[compression]
+            _require(
+                not set(able).isdisjoint(chosen),
+                f"quantize has {compression!r} and format is {self.format!r}; there is "
+                f"{compression} in {', '.join(able)}: add one to --format",
+            )
+
+    @property
+    def formats(self) -> list[str]:
+        """The formats beside the SavedModel, each before its compressed ones: `onnx-int8`."""
+        compressions = _names("quantize", self.quantize, COMPRESSIONS)
+        return [
+            name
+            for chosen in _names("format", self.format, EXPORT_FORMATS)
+            if chosen != "savedmodel"
+            for name in (
+                chosen,
+                *(f"{chosen}-{how}" for how in compressions if chosen in COMPRESSIONS[how]),
+            )
+        ]
 
 
 @dataclass(frozen=True)
