@@ -6,6 +6,7 @@ import TensorFlow.
 
 import dataclasses
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -20,7 +21,17 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 ON_NAN = ("stop", "rollback")
 ON_DISK_FULL = ("stop", "go_on")
 CHECKPOINTS = ("newest", "best")
-ENGINES = ("savedmodel", "onnx", "openvino", "litert")
+EXPORT_FORMATS = ("savedmodel", "onnx", "litert", "openvino")
+# The formats in which there is each way to compress.
+COMPRESSIONS = {
+    "int8": ("onnx", "litert", "openvino"),
+    "dynamic": ("onnx", "litert"),
+    "float16": ("litert", "openvino"),
+}
+ENGINES = (
+    *EXPORT_FORMATS,
+    *(f"{name}-{how}" for how, able in COMPRESSIONS.items() for name in able),
+)
 # The highest value of each strength; zero is none.
 AUGMENT_STRENGTHS = {
     "randaugment_magnitude": 30,
@@ -55,6 +66,18 @@ def require_addresses(name: str, addresses: list[str]) -> None:
 
 def _require_checkpoint(name: str) -> None:
     _require(name in CHECKPOINTS, f"checkpoint is {name!r}; one of {', '.join(CHECKPOINTS)}")
+
+
+def _names(field_name: str, given: str | None, allowed: Collection[str]) -> list[str]:
+    """The names in a list with commas between, in the order of those allowed.
+
+    Raises:
+        ValueError: with the first that is not allowed.
+    """
+    names = [name.strip() for name in given.split(",")] if given else []
+    for name in names:
+        _require(name in allowed, f"{field_name} has {name!r}; some of {', '.join(allowed)}")
+    return [name for name in allowed if name in names]
 
 
 class Kind(NamedTuple):
@@ -745,7 +768,11 @@ class ExportConfig:
             run's own unless given; for a network, two photographs unless given.
         checkpoint: of a run: `newest`, or `best`: of the epoch with the best top-1.
         top_k: labels in an answer.
-        images: images of the validation split that the exported model is verified with, at most.
+        format: `savedmodel`, which is always written, and further formats of the network alone:
+            `onnx`, `litert`, `openvino`, with commas between. They need the extra `formats`.
+        quantize: how each of these is compressed besides: `int8`, weights and activations, whose
+            ranges training images give; `dynamic`, weights; `float16`, weights at half the bits.
+        images: images of the validation split that each format is verified with, at most.
     """
 
     source: Path
@@ -755,12 +782,36 @@ class ExportConfig:
     data: Path | None = None
     checkpoint: str = "newest"
     top_k: int = 5
+    format: str = "savedmodel"
+    quantize: str | None = None
     images: int = 256
 
     def __post_init__(self) -> None:
         _require_checkpoint(self.checkpoint)
         _require(self.top_k >= 1, f"top_k is {self.top_k}; at least 1")
         _require(self.images >= 1, f"images is {self.images}; at least 1")
+        chosen = _names("format", self.format, EXPORT_FORMATS)
+        for compression in _names("quantize", self.quantize, COMPRESSIONS):
+            able = COMPRESSIONS[compression]
+            _require(
+                not set(able).isdisjoint(chosen),
+                f"quantize has {compression!r} and format is {self.format!r}; there is "
+                f"{compression} in {', '.join(able)}: add one to --format",
+            )
+
+    @property
+    def formats(self) -> list[str]:
+        """The formats beside the SavedModel, each before its compressed ones: `onnx-int8`."""
+        compressions = _names("quantize", self.quantize, COMPRESSIONS)
+        return [
+            name
+            for chosen in _names("format", self.format, EXPORT_FORMATS)
+            if chosen != "savedmodel"
+            for name in (
+                chosen,
+                *(f"{chosen}-{how}" for how in compressions if chosen in COMPRESSIONS[how]),
+            )
+        ]
 
 
 @dataclass(frozen=True)
@@ -773,8 +824,8 @@ class ServeConfig:
         models: the folder of models: `<models>/<name>/<version>/`.
         host: the address to listen on.
         port: the port to listen on; 8501 is TensorFlow Serving's.
-        engine: what computes the network: `savedmodel`, `onnx`, `openvino` or `litert`, as far as
-            the export wrote and verified it.
+        engine: what computes the network: `savedmodel`, `onnx`, `litert` or `openvino`, or one of
+            these compressed, as `openvino-int8`; as far as the export wrote and verified it.
         versions: how many versions of each model are served, the newest that load; those that
             `<models>/<name>/version_labels.yaml` names are too.
         poll_s: how often the folder is looked at for new versions.

@@ -25,6 +25,7 @@ import keras_zoo
 from pipelines.config import ExportConfig
 from pipelines.data.streams import encoded_images, evaluation_stream, open_dataset
 from pipelines.errors import BadInput, Failed
+from pipelines.exporting.engines import open_engine
 from pipelines.exporting.export import export
 from pipelines.exporting.folding import fold_batch_norm
 from pipelines.exporting.versions import latest_version, write_serving_configs
@@ -248,6 +249,70 @@ def test_a_weight_is_stored_once(version, run):
     parameters = sum(4 * np.prod(weight.shape) for weight in model.weights)
     stored = sum(file.stat().st_size for file in (version / "variables").iterdir())
     assert stored < 1.05 * parameters
+
+
+@pytest.fixture(scope="module")
+def compressed(run, tmp_path_factory):
+    """The digits in every format, compressed in every way."""
+    out = tmp_path_factory.mktemp("compressed") / "digits"
+    formats = "savedmodel,onnx,litert,openvino"
+    return export(ExportConfig(run, out, format=formats, quantize="int8,dynamic,float16"))
+
+
+def test_every_format_answers_as_the_trained_model(compressed, held_out, expected, loaded):
+    assert list(compressed.formats) == [
+        *("savedmodel", "onnx", "onnx-int8", "onnx-dynamic"),
+        *("litert", "litert-int8", "litert-dynamic", "litert-float16"),
+        *("openvino", "openvino-int8", "openvino-float16"),
+    ]
+    pixels = np.stack([loaded.preprocess(encoded) for encoded in held_out])
+    for name, told in compressed.formats.items():
+        engine = open_engine(Path(compressed.saved_model), name)
+        given = np.concatenate([engine(pixels[:1]), engine(pixels[1:6]), engine(pixels[6:])])
+        assert (given.dtype, given.shape) == (np.float32, expected.shape)
+        np.testing.assert_allclose(given.sum(axis=1), 1, atol=0.02)
+        assert (given.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.98
+        if "-" not in name:
+            np.testing.assert_allclose(given, expected, atol=1e-4)
+        of_verified = given[:256].argmax(axis=1) == expected[:256].argmax(axis=1)
+        assert told["agreement"] == pytest.approx(of_verified.mean(), abs=1 / 256)
+        assert told["images"] == 256
+
+
+def test_compressed_weights_take_a_half_or_a_quarter(compressed):
+    sizes = {name: told["bytes"] for name, told in compressed.formats.items()}
+    shares = {"int8": 0.25, "dynamic": 0.25, "float16": 0.5}
+    for name, size in sizes.items():
+        kind, _, how = name.partition("-")
+        if how:
+            assert size / sizes[kind] == pytest.approx(shares[how], rel=0.1)
+
+
+def test_what_was_measured_is_a_table(compressed):
+    head, *rows = str(compressed).splitlines()[1:-1]
+    assert head.split() == ["format", "MB", "top-1", "agreement", "images/s"]
+    assert [row.split()[0] for row in rows] == list(compressed.formats)
+
+
+def test_a_format_that_was_not_verified_is_not_opened(version, tmp_path):
+    with pytest.raises(BadInput, match=r"has no verified 'onnx'; it has savedmodel; .* --format"):
+        open_engine(version, "onnx")
+    with pytest.raises(BadInput, match="has no verified 'savedmodel'; it has none"):
+        open_engine(tmp_path, "savedmodel")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"format": "caffe"}, "format has 'caffe'; some of savedmodel, onnx, litert, openvino"),
+        ({"format": "onnx", "quantize": "int4"}, "quantize has 'int4'; some of int8, dynamic"),
+        ({"quantize": "int8"}, "there is int8 in onnx, litert, openvino: add one to --format"),
+        ({"format": "onnx", "quantize": "float16"}, "there is float16 in litert, openvino"),
+    ],
+)
+def test_a_format_that_there_is_not_is_told(arguments, told):
+    with pytest.raises(ValueError, match=told):
+        ExportConfig(Path("run"), Path("out"), **arguments)
 
 
 def test_the_same_checkpoint_is_exported_once(run, saved_models):

@@ -13,13 +13,13 @@ CARD = "model_card.json"
 LABELS = "labels.txt"
 
 
-def card_of(source: Source, top_k: int, version: Path) -> dict[str, Any]:
+def card_of(source: Source, top_k: int, formats: list[str], version: Path) -> dict[str, Any]:
     """What a version is, before it is verified: plain values."""
     measured_on = environment()
     return {
         "name": version.parent.name,
         "version": int(version.name),
-        "content_sha256": content_sha256(source, top_k),
+        "content_sha256": content_sha256(source, top_k, formats),
         "source": source.name,
         "network": source.network,
         "weights_sha256": source.weights_sha256,
@@ -32,14 +32,15 @@ def card_of(source: Source, top_k: int, version: Path) -> dict[str, Any]:
     }
 
 
-def content_sha256(source: Source, top_k: int) -> str:
-    """What two exports have in common that answer alike: weights, input, classes, how many."""
+def content_sha256(source: Source, top_k: int, formats: list[str]) -> str:
+    """What two exports have in common that answer alike: weights, input, classes, formats."""
     content = [
         source.network,
         source.weights_sha256,
         dataclasses.asdict(source.input),
         source.class_names,
         top_k,
+        formats,
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

@@ -9,11 +9,22 @@ from typing import Any
 from pipelines import atomic
 from pipelines.config import ExportConfig
 from pipelines.exporting.card import CARD, LABELS, card_of, content_sha256, read_card
+from pipelines.exporting.formats import FORMATS, Network, write_formats
 from pipelines.exporting.saved_model import for_inference, save
-from pipelines.exporting.sources import Source, open_source
-from pipelines.exporting.verification import expected, verify_saved_model
+from pipelines.exporting.sources import Images, Source, open_source
+from pipelines.exporting.verification import (
+    Verification,
+    expected,
+    images_per_s,
+    verify_format,
+    verify_saved_model,
+)
 from pipelines.exporting.versions import latest_version, next_version, write_serving_configs
 from pipelines.exporting.warm_up import write_warm_up
+
+SAVED_MODEL, GRAPH, VARIABLES = "savedmodel", "saved_model.pb", "variables/*"
+# As many as OpenVINO's quantisation looks at by default.
+CALIBRATION_IMAGES = 300
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,20 @@ class Export:
         return (
             f"{self.saved_model}: equal to {self.source} on {self.verified_images} real "
             f"images (same classes, probabilities within {self.largest_difference:.1e})\n"
+            f"{self._table()}"
             f"next: python -m pipelines.serve {quote(str(Path(self.saved_model).parent.parent))}"
+        )
+
+    def _table(self) -> str:
+        """The formats side by side, where there are several."""
+        if len(self.formats) == 1:
+            return ""
+        head = f"{'format':<18}{'MB':>8}{'top-1':>8}{'agreement':>11}{'images/s':>10}\n"
+        return head + "".join(
+            f"{name:<18}{row['bytes'] / 1e6:>8.1f}"
+            f"{'-' if row['top1'] is None else format(row['top1'], '.3f'):>8}"
+            f"{row['agreement']:>11.3f}{row['images_per_s']:>10.1f}\n"
+            for name, row in self.formats.items()
         )
 
 
@@ -48,17 +72,18 @@ def export(config: ExportConfig) -> Export:
 
     Raises:
         BadInput: no such source, no weights, or no data set to verify with.
-        Failed: the exported model does not answer as the trained one does.
+        Failed: a format cannot be written, or does not answer as the trained model does.
     """
     source = open_source(config)
     top_k = min(config.top_k, len(source.class_names))
+    content = content_sha256(source, top_k, config.formats)
     with atomic.locked(config.out):
         latest = latest_version(config.out)
         made = read_card(latest) if latest else None
-        if made is None or made["content_sha256"] != content_sha256(source, top_k):
+        if made is None or made["content_sha256"] != content:
             latest = next_version(config.out)
             with atomic.replacing(latest) as partial:
-                made = _write(source, top_k, config.images, latest, partial)
+                made = _write(source, config, latest, partial)
     write_serving_configs(config.out.parent)
     verified = made["formats"]["savedmodel"]
     return Export(
@@ -72,18 +97,42 @@ def export(config: ExportConfig) -> Export:
     )
 
 
-def _write(
-    source: Source, top_k: int, most_images: int, version: Path, folder: Path
-) -> dict[str, Any]:
+def _write(source: Source, config: ExportConfig, version: Path, folder: Path) -> dict[str, Any]:
     """Writes a version to another folder, verifies it, and gives its card."""
-    model, images = source.classifier(), source.images(most_images)
-    card = card_of(source, top_k, version)
-    save(for_inference(model), source.input, source.class_names, top_k, card, folder)
-    verified = verify_saved_model(folder, images, expected(model, images))
+    top_k = min(config.top_k, len(source.class_names))
+    card = card_of(source, top_k, config.formats, version)
+    model, images = source.classifier(), source.images(config.images)
+    calibrated = any(name.endswith("int8") for name in config.formats)
+    calibration = source.training_images(CALIBRATION_IMAGES) if calibrated else None
+    lean = for_inference(model)
+    save(lean, source.input, source.class_names, top_k, card, folder)
+    write_formats(Network(lean, calibration), config.formats, folder)
+    trained = expected(model, images)
+    verified = verify_saved_model(folder, images, trained)
+    formats = {SAVED_MODEL: _row(SAVED_MODEL, GRAPH, VARIABLES, verified, folder, images)}
+    for name in config.formats:
+        file, _, weights = FORMATS[name]
+        verified = verify_format(name, folder / file, images, trained)
+        formats[name] = _row(name, file, weights, verified, folder, images)
     write_warm_up(folder, version.parent.name, images.encoded[0])
     (folder / LABELS).write_text("".join(f"{name}\n" for name in source.class_names))
-    graph, variables = folder / "saved_model.pb", folder / "variables"
-    size = sum(file.stat().st_size for file in (graph, *variables.iterdir()))
-    formats = {"savedmodel": {"file": graph.name, "bytes": size, **verified._asdict()}}
     (folder / CARD).write_text(json.dumps(card | {"formats": formats}, indent=2))
     return card | {"formats": formats}
+
+
+def _row(
+    name: str,
+    file: str,
+    weights: str | None,
+    verified: Verification,
+    folder: Path,
+    images: Images,
+) -> dict[str, Any]:
+    """What the card tells of a format: its file, and what was measured."""
+    parts = [folder / file, *(folder.glob(weights) if weights else [])]
+    return {
+        "file": file,
+        "bytes": sum(part.stat().st_size for part in parts),
+        **verified._asdict(),
+        "images_per_s": images_per_s(name, folder / file, images),
+    }

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 from keras_zoo import InputSpec, list_models, weight_sets
 from keras_zoo.download import cache_folder
@@ -19,7 +20,13 @@ from keras_zoo.weights import num_stored_classes
 from pipelines.command import flat
 from pipelines.config import ExportConfig
 from pipelines.data.images import evaluation_image, hush_transposing
-from pipelines.data.streams import class_names, encoded_images, evaluation_stream, open_dataset
+from pipelines.data.streams import (
+    class_names,
+    encoded_images,
+    evaluation_stream,
+    num_images,
+    open_dataset,
+)
 from pipelines.errors import BadInput
 from pipelines.training.checkpoints import model_sha256
 from pipelines.training.model import image_classifier
@@ -57,6 +64,7 @@ class Source:
         classifier: gives the model as it is evaluated: uint8 images -> logits.
         data: the prepared data set to verify with; photographs where None.
         split: its images to verify with.
+        train_split: its images to calibrate with.
         origin: what else the model card tells, as plain values.
     """
 
@@ -68,6 +76,7 @@ class Source:
     classifier: Callable[[], keras.Model]
     data: Path | None
     split: str
+    train_split: str
     origin: dict[str, Any]
 
     def images(self, most: int) -> Images:
@@ -79,12 +88,27 @@ class Source:
         if self.data is None:
             return _photographs(self.input)
         dataset = open_dataset(self.data)
-        stream = evaluation_stream(dataset, self.split, self.input, 1).take(most)
-        pixels, labels, _ = zip(*stream.as_numpy_iterator(), strict=True)
+        pixels, labels = self._evaluated(dataset, self.split, most)
         encoded = encoded_images(dataset, self.split).take(most)
-        return Images(
-            list(encoded.as_numpy_iterator()), np.concatenate(pixels), np.concatenate(labels)
-        )
+        return Images(list(encoded.as_numpy_iterator()), pixels, labels)
+
+    def training_images(self, most: int) -> np.ndarray:
+        """Training images as evaluation sees them, uint8 `(N, S, S, C)`, `most` at most.
+
+        Raises:
+            BadInput: there is no data set, or it has no such split.
+        """
+        if self.data is None:
+            raise BadInput("quantize int8 takes training images; give --data DATA")
+        return self._evaluated(open_dataset(self.data), self.train_split, most)[0]
+
+    def _evaluated(
+        self, dataset: tfds.core.DatasetBuilder, split: str, most: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        num_images(dataset, split)
+        stream = evaluation_stream(dataset, split, self.input, 1).take(most)
+        pixels, labels, _ = zip(*stream.as_numpy_iterator(), strict=True)
+        return np.concatenate(pixels), np.concatenate(labels)
 
 
 def open_source(config: ExportConfig) -> Source:
@@ -119,6 +143,7 @@ def _from_run(config: ExportConfig) -> Source:
         classifier=partial(run.classifier, config.checkpoint),
         data=config.data or trained.data,
         split=trained.validation_split,
+        train_split=trained.train_split,
         origin={
             "run": str(config.source),
             "checkpoint": checkpoint.name,
@@ -168,6 +193,7 @@ def _from_network(config: ExportConfig) -> Source:
         classifier=lambda: classifier,
         data=config.data,
         split="validation",
+        train_split="train",
         origin={
             "weights": config.init,
             "data": None if config.data is None else str(config.data),
