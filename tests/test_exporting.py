@@ -28,6 +28,7 @@ from pipelines.errors import BadInput, Failed
 from pipelines.exporting.engines import open_engine
 from pipelines.exporting.export import export
 from pipelines.exporting.folding import fold_batch_norm
+from pipelines.exporting.grad_cam import grad_cam
 from pipelines.exporting.versions import latest_version, write_serving_configs
 from pipelines.training.checkpoints import MODEL
 from pipelines.training.run import Run
@@ -125,6 +126,14 @@ def test_the_features_are_what_the_classifier_sees(loaded, run, held_out):
     head = Run.open(run).classifier().layers[-1].get_layer("logits")
     logits = loaded.embed(pixels) @ head.kernel + head.bias
     np.testing.assert_allclose(tf.nn.softmax(logits), loaded.classify(pixels), atol=1e-5)
+
+
+def test_the_explanation_is_the_trained_models(loaded, run, held_out):
+    pixels = tf.stack([loaded.preprocess(encoded) for encoded in held_out[:8]])
+    class_ids = tf.range(8)
+    expected = grad_cam(Run.open(run).classifier(), pixels, class_ids)
+    assert expected.shape == (8, 6, 6)
+    np.testing.assert_allclose(loaded.explain(pixels, class_ids), expected, atol=1e-4)
 
 
 def test_one_batch_takes_files_of_any_size_format_and_colour(loaded):

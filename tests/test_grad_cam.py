@@ -79,25 +79,3 @@ def test_a_class_that_nothing_speaks_for_has_an_empty_map():
     logits.kernel.assign(-tf.abs(logits.kernel))
     maps = grad_cam(model, tf.constant(pixels), tf.constant(CLASS_IDS))
     np.testing.assert_array_equal(maps, np.zeros((3, 2, 2)))
-
-
-def test_a_saved_model_holds_it(tmp_path):
-    model, pixels = classifier("simple_cnn", 32)
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec((None, 32, 32, 1), tf.uint8),
-            tf.TensorSpec((None,), tf.int32),
-        ]
-    )
-    def explain(pixels, class_ids):
-        return grad_cam(model, pixels, class_ids)
-
-    module = tf.Module()
-    module.explain = explain
-    module.weights = [variable.value for variable in model.variables]
-    tf.saved_model.save(module, tmp_path)
-    loaded = tf.saved_model.load(tmp_path)
-    maps = loaded.explain(tf.constant(pixels), tf.constant(CLASS_IDS))
-    expected = grad_cam(model, tf.constant(pixels), tf.constant(CLASS_IDS))
-    np.testing.assert_allclose(maps, expected, atol=1e-6)

@@ -16,6 +16,7 @@ preprocess        image_bytes, a string -> uint8 `(S, S, C)`
 preprocess_image  image, uint8 RGB `(H, W, 3)` -> uint8 `(S, S, C)`
 classify          pixels, uint8 `(B, S, S, C)` -> probabilities, float32 `(B, num_classes)`
 embed             pixels -> features, float32 `(B, D)`
+explain           pixels, class_ids, int32 `(B,)` -> `grad_cam`, float32 `(B, h, w)` in [0, 1]
 labels            -> the names of the classes, string `(num_classes,)`
 card              -> the model card, a string of JSON
 """
@@ -30,6 +31,7 @@ import tensorflow as tf
 from keras_zoo import InputSpec
 from pipelines.data.images import central_square, evaluation_image, with_channels
 from pipelines.exporting.folding import fold_batch_norm
+from pipelines.exporting.grad_cam import grad_cam
 
 Answer = dict[str, tf.Tensor]
 
@@ -78,6 +80,10 @@ def save(
     def embed(pixels: tf.Tensor) -> tf.Tensor:
         return outputs(pixels, training=False)[0]
 
+    @tf.function(input_signature=[pixels, tf.TensorSpec((None,), tf.int32, name="class_ids")])
+    def explain(pixels: tf.Tensor, class_ids: tf.Tensor) -> tf.Tensor:
+        return grad_cam(model, pixels, class_ids)
+
     @tf.function(input_signature=[])
     def labels() -> tf.Tensor:
         return tf.constant(class_names)
@@ -107,7 +113,7 @@ def save(
     # A plain module, which stores each weight once; Keras's own export stores them twice.
     module.weights = [variable.value for variable in outputs.variables]
     module.preprocess, module.preprocess_image = preprocess, preprocess_image
-    module.classify, module.embed = classify, embed
+    module.classify, module.embed, module.explain = classify, embed, explain
     module.labels, module.card = labels, card_text
     signatures = {
         function.python_function.__name__: function
