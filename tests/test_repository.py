@@ -160,3 +160,9 @@ def test_a_model_that_does_not_load_beside_one_that_does(models, versions):
         assert "GET /v1/models/broken says why" in answer.body["error"]
         assert ask(f"{url}/v2/health/ready").status == 503
         assert ask(f"{url}/v2/health/live").status == 200
+
+
+def test_an_engine_that_was_not_exported_is_refused(models):
+    refusal = pytest.raises(BadInput, match=r"colour/1' has no verified 'onnx'")
+    with refusal, serving(models, engine="onnx"):
+        pass

@@ -9,10 +9,11 @@ from photographs import encode, picture
 from PIL import Image
 from served import ask, b64, serving
 
-from pipelines.config import ServeConfig
+from pipelines.config import ExportConfig, ServeConfig
 from pipelines.data.images import evaluation_image
 from pipelines.data.streams import encoded_images, evaluation_stream, open_dataset
 from pipelines.errors import BadInput
+from pipelines.exporting.export import export
 from pipelines.exporting.versions import latest_version
 from pipelines.serving.server import serve
 from pipelines.training.run import Run
@@ -77,6 +78,16 @@ def assert_all_agree(server, version, files, expected):
         np.testing.assert_allclose(given, probabilities, atol=1e-4)
 
 
+def evaluated(run, digits):
+    """The trained model's own probabilities on the held-out images, `(N, 10)`."""
+    trained = Run.open(run)
+    model = trained.classifier()
+    stream = evaluation_stream(open_dataset(digits), "validation", trained.config().input, 64)
+    return np.concatenate(
+        [tf.nn.softmax(model(pixels)).numpy()[mask] for pixels, _, mask in stream]
+    )
+
+
 @pytest.fixture(scope="module")
 def server(saved_models):
     with serving(saved_models) as url:
@@ -86,15 +97,10 @@ def server(saved_models):
 def test_evaluation_and_every_protocol_agree_on_every_held_out_image(
     server, saved_models, run, digits
 ):
-    dataset, trained = open_dataset(digits), Run.open(run)
-    model = trained.classifier()
-    stream = evaluation_stream(dataset, "validation", trained.config().input, 64)
-    expected = np.concatenate(
-        [tf.nn.softmax(model(pixels)).numpy()[mask] for pixels, _, mask in stream]
-    )
-    files = list(encoded_images(dataset, "validation").as_numpy_iterator())
+    files = list(encoded_images(open_dataset(digits), "validation").as_numpy_iterator())
     assert len(files) >= 256
-    assert_all_agree(server, latest_version(saved_models / "digits"), files, expected)
+    version = latest_version(saved_models / "digits")
+    assert_all_agree(server, version, files, evaluated(run, digits))
 
 
 def test_evaluation_and_every_protocol_agree_on_odd_images(server, saved_models, run):
@@ -125,6 +131,19 @@ def test_the_features_are_those_of_the_saved_model(server, saved_models):
     body = {"signature_name": "features", "inputs": [b64(file) for file in files]}
     outputs = ask(f"{server}/v1/models/digits:predict", body).body["outputs"]
     np.testing.assert_allclose(outputs, expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_every_engine_answers_as_evaluation_does(run, digits, tmp_path):
+    engines = ("savedmodel", "onnx", "litert", "openvino")
+    export(ExportConfig(run, tmp_path / "digits", format=",".join(engines)))
+    expected = evaluated(run, digits)
+    files = list(encoded_images(open_dataset(digits), "validation").as_numpy_iterator())
+    for engine in engines:
+        with serving(tmp_path, engine=engine) as url:
+            ids, probabilities = by_predict(url, files)
+        np.testing.assert_array_equal(ids, top5(expected)[0])
+        np.testing.assert_allclose(probabilities, top5(expected)[1], atol=1e-4)
 
 
 def test_a_port_in_use_is_told(saved_models):

@@ -19,6 +19,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from pipelines.config import ServeConfig
 from pipelines.errors import BadInput
+from pipelines.exporting.engines import open_engine
 from pipelines.serving.batching import Batcher
 from pipelines.serving.observing import Metrics
 
@@ -103,7 +104,7 @@ class Loader:
         graph = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
         labels = (folder / "labels.txt").read_text().splitlines()
         top_k = loaded.signatures["serving_default"].structured_outputs["probabilities"].shape[1]
-        classify = self._batcher(folder, "classify", loaded.classify)
+        classify = self._batcher(folder, loaded, "classify", self._classify(folder, loaded))
         signatures = {
             "serving_default": Signature(
                 *_input(loaded, "serving_default"),
@@ -120,7 +121,7 @@ class Loader:
             "features": Signature(
                 *_input(loaded, "features"),
                 self._from_bytes(_only(loaded.preprocess)),
-                self._batcher(folder, "embed", loaded.embed),
+                self._batcher(folder, loaded, "embed", _over_arrays(loaded.embed)),
                 lambda features: {"features": features},
             ),
         }
@@ -134,28 +135,32 @@ class Loader:
             signatures=signatures,
             definitions=definitions,
             labels=labels,
-            explain=self._batcher(folder, "explain", loaded.explain),
+            explain=self._batcher(folder, loaded, "explain", _over_arrays(loaded.explain)),
         )
 
-    def _batcher(self, folder: Path, name: str, function: Any) -> Batcher:
-        """A function of the SavedModel over batches, warmed up."""
-        concrete = _only(function)
-        inputs = concrete.structured_input_signature[0]
+    def _classify(self, folder: Path, loaded: Any) -> Callable[[np.ndarray], np.ndarray]:
+        """Pixels -> probabilities, by the engine of the config."""
+        if self._config.engine == "savedmodel":
+            return _over_arrays(loaded.classify)
+        return open_engine(folder, self._config.engine)
+
+    def _batcher(
+        self, folder: Path, loaded: Any, name: str, function: Callable[..., np.ndarray]
+    ) -> Batcher:
+        """A function over batches of what the SavedModel's of that name takes, warmed up."""
+        inputs = _only(getattr(loaded, name)).structured_input_signature[0]
         labels = (folder.parent.name, folder.name, name)
         images = self._metrics.images.labels(*labels)
         seconds = self._metrics.network_seconds.labels(*labels)
-
-        def over_batch(*columns: np.ndarray) -> np.ndarray:
-            return concrete(*map(tf.constant, columns)).numpy()
 
         def observe(size: int, network_s: float) -> None:
             images.inc(size)
             seconds.observe(network_s)
 
         for size in (1, self._config.max_batch):
-            over_batch(*(np.zeros((size, *i.shape[1:]), i.dtype.as_numpy_dtype) for i in inputs))
+            function(*(np.zeros((size, *i.shape[1:]), i.dtype.as_numpy_dtype) for i in inputs))
         return Batcher(
-            over_batch,
+            function,
             self._config.max_batch,
             self._config.batch_delay_ms / 1e3,
             self._network,
@@ -217,6 +222,11 @@ def _only(function: Any) -> Callable:
     """The one graph of a SavedModel's function, without the search for it at every call."""
     (concrete,) = function.concrete_functions
     return concrete
+
+
+def _over_arrays(function: Any) -> Callable[..., np.ndarray]:
+    concrete = _only(function)
+    return lambda *arrays: concrete(*map(tf.constant, arrays)).numpy()
 
 
 def _most_probable(labels: list[str], top_k: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
