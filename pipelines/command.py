@@ -356,6 +356,8 @@ def _one_line(parser: ArgumentParser, message: str) -> str:
     line = " ".join(message.split()).replace(
         "arguments are required: ", "arguments are required: --"
     )
+    if missing := re.match(r'Parser key "([\w.]+)": .* not NoneType$', line):
+        return f"the following arguments are required: --{missing[1]}"
     unknown = re.search(r"(?:unrecognized arguments: --|[Oo]ption '|Key ')([\w.]+)", line)
     if unknown and "required" not in line:
         keys = list(parser.get_defaults().keys())

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import signal
 import socket
@@ -12,10 +13,16 @@ import sys
 import time
 from collections import Counter
 from random import Random
+from threading import Timer
 
 import psutil
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.metadata import (
+    SESSION_START_INFO_TAG,
+    parse_session_start_info_plugin_data,
+)
 
 from pipelines import atomic
 from pipelines.command import dump, load, parse
@@ -27,7 +34,7 @@ from tuning import spread
 from tuning import trials as trials_module
 from tuning.config import SearchConfig, WorkerConfig
 from tuning.oracles import open_oracle
-from tuning.records import Budget, records_of
+from tuning.records import Budget, read_records, records_of
 from tuning.space import Space, read_space
 from tuning.spread import Chief, served, work
 from tuning.study import search, with_environment
@@ -313,6 +320,17 @@ def test_hyperband_goes_on_from_checkpoints_and_keeps_no_others(pretended, tmp_p
     assert kept == set(sorted(full, key=full.get)[-2:])
 
 
+def test_each_trial_is_told_of_as_it_begins_and_as_it_ends(pretended, tmp_path):
+    config, lines = config_of("d", tmp_path / "s"), []
+    trials = Trials(config)
+    work(open_oracle(config, Space(SPACE), trials, lines.append), "local-0", trials)
+    assert re.match(r"trial 0000 begins, to epoch 1: optimizer\.base_lr 0\.\d+, opt", lines[0])
+    assert re.fullmatch(r"trial 0000: top-1 0\.\d{4} after 1 epochs", lines[1])
+    (promoted,) = [line for line in lines if "goes on from" in line]
+    assert re.match(r"trial 000\d goes on from 000\d, to epoch 3: optimizer\.base_lr", promoted)
+    assert len(lines) == 2 * len(pretended)
+
+
 @pytest.mark.parametrize(("limit", "at_random"), [(4, 3), (10, 3), (15, 5), (60, 15)])
 def test_a_gaussian_process_chooses_most_of_a_short_search(tmp_path, limit, at_random):
     config = config_of("d", tmp_path / "s", "--tuner", "bayesian", "--max_trials", limit)
@@ -518,6 +536,81 @@ def test_a_worker_whose_name_is_no_files_is_refused(tmp_path, name):
         spread.join(WorkerConfig(tmp_path, worker=name))
 
 
+def test_a_worker_waits_for_its_search_as_long_as_it_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(spread, "WAITS_FOR_CHIEF_S", 0.0)
+    with pytest.raises(BadInput, match=r"--search .*/later --role chief --chief HOST:PORT begins"):
+        spread.join(WorkerConfig(tmp_path / "later"))
+    assert "later' yet; waiting 0 minutes for a chief to begin it" in capsys.readouterr().err
+    monkeypatch.setattr(spread, "WAITS_FOR_CHIEF_S", 60.0)
+    told = dump(config_of("d", tmp_path / "later"))
+    begin = Timer(0.2, atomic.write_text, [tmp_path / "later" / "search.yaml", told])
+    begin.start()
+    with pytest.raises(BadInput, match=r"has no chief; --chief HOST:PORT"):
+        spread.join(WorkerConfig(tmp_path / "later"))
+    begin.join()
+
+
+@pytest.fixture
+def closed():
+    """An address at which nobody answers."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        return f"127.0.0.1:{held.getsockname()[1]}"
+
+
+def test_a_worker_gives_up_a_chief_that_stays_away(closed, monkeypatch, capsys):
+    monkeypatch.setattr(spread, "WAITS_FOR_CHIEF_S", 0.0)
+    with pytest.raises(Failed, match=rf"chief at {closed} has not answered for 0 minutes; start"):
+        Chief(closed).create_trial("a")
+    told = f"the chief at {closed} does not answer; waiting 0 minutes for it to be started again\n"
+    assert told in capsys.readouterr().err
+
+
+def test_a_worker_whose_chief_is_gone_can_be_stopped(closed):
+    asked = Timer(0.5, os.kill, [os.getpid(), signal.SIGTERM])
+    asked.start()
+    with pytest.raises(Stopped, match="type the same command again"), Interruption():
+        Chief(closed).create_trial("a")
+    asked.join()
+
+
+def test_a_trial_whose_worker_ended_on_this_machine_is_the_next_ones(
+    pretended, tmp_path, monkeypatch, capsys
+):
+    config = config_of("d", tmp_path / "s", "--tuner", "random")
+    trials, told = Trials(config), set()
+    oracle = open_oracle(config, Space(FEW), trials, lambda line: None)
+    given, processes = {}, {}
+    for name in ("alive", "killed", "killed_elsewhere"):
+        given[name] = oracle.create_trial(name).trial_id
+        processes[name] = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=-1)
+        recorded = spread._process(processes[name].pid)
+        own = {"host": "another"} if name == "killed_elsewhere" else {}
+        file = config.folder / "workers" / name / "process.json"
+        atomic.write_text(file, json.dumps(recorded | own))
+    given["never_heard_of"] = oracle.create_trial("never_heard_of").trial_id
+    spread._look_after(oracle, trials, config.folder, told)
+    assert oracle.under_way() == given
+    for name in ("killed", "killed_elsewhere"):
+        processes[name].kill()
+        # Its parent has not asked yet how it ended.
+        os.waitid(os.P_PID, processes[name].pid, os.WEXITED | os.WNOWAIT)
+    spread._look_after(oracle, trials, config.folder, told)
+    freed = given.pop("killed")
+    assert oracle.under_way() == given
+    assert capsys.readouterr().err == f"killed has ended; who asks next gets its trial {freed}\n"
+    assert oracle.create_trial("next").trial_id == freed
+    monkeypatch.setattr(spread, "SILENT_S", 0.0)
+    for _ in range(2):
+        spread._look_after(oracle, trials, config.folder, told)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[2] for line in lines] == [f"{worker}," for worker in oracle.under_way()]
+    assert "if it is gone, python -m tuning.worker" in lines[0]
+    assert "--worker alive takes the trial up again" in lines[0]
+    for process in processes.values():
+        process.kill()
+        process.communicate()
+
+
 def test_a_worker_that_ends_by_itself_ends_the_others(tmp_path, monkeypatch):
     codes = {"local-0": "sys.exit(3)", "local-1": "time.sleep(600)"}
     monkeypatch.setattr(
@@ -644,6 +737,11 @@ def test_a_search_goes_on_only_as_it_was_begun(with_minival, tmp_path):
         search(config)
 
 
+def test_a_search_asks_for_the_data_that_it_lacks():
+    with pytest.raises(BadInput, match="the following arguments are required: --data"):
+        parse(SearchConfig, ["--recipe", "simple_cnn.demo"])
+
+
 def test_a_search_reads_back_equal(tmp_path):
     config = config_of("d", tmp_path / "s", "--space", "default")
     assert (config.train.network, str(config.train.data)) == ("simple_cnn", "d")
@@ -708,36 +806,61 @@ def became(folder) -> dict:
     }
 
 
-@pytest.fixture
-def small_search(with_minival, tmp_path):
+@pytest.fixture(scope="module")
+def small_search(with_minival, tmp_path_factory):
     """Arguments of a search of few trials, in a folder that is given."""
-    (tmp_path / "space.yaml").write_text(
+    file = tmp_path_factory.mktemp("small") / "space.yaml"
+    file.write_text(
         "optimizer.base_lr: {log_float: [0.02, 0.4]}\nlabel_smoothing: {float: [0.0, 0.2]}\n"
     )
 
     def arguments(tuner, folder, *others):
         train = ["--recipe", "simple_cnn.demo", "--train.epochs", "3"]
-        space = ["--space", "space.yaml", "--tuner", tuner, "--search", folder]
+        space = ["--space", file, "--tuner", tuner, "--search", folder]
         return [with_minival, *train, *space, *others]
 
     return arguments
 
 
-@pytest.mark.slow
-def test_a_search_killed_five_times_ends_as_one_that_was_not(command, small_search, tmp_path):
-    done = command("tuning.search", *small_search("hyperband", "whole"), cwd=tmp_path)
+@pytest.fixture(scope="module")
+def small_hyperband(command, small_search, tmp_path_factory):
+    """The folder of a Hyperband search in one process, and what it printed."""
+    folder = tmp_path_factory.mktemp("hyperband") / "whole"
+    done = command("tuning.search", *small_search("hyperband", folder))
     assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+KILLED_AFTER = (
+    "search.yaml",
+    "trial_0000/run/config.yaml",
+    "trial_0000/outcome.json",
+    "trial_0002/run/checkpoints/*",
+    "trial_0003/train.log",
+)
+
+
+@pytest.mark.slow
+def test_a_search_killed_five_times_ends_as_one_that_was_not(
+    command, small_search, small_hyperband, tmp_path
+):
+    whole, printed = small_hyperband
     # Three trials of an epoch, the best of which gets two more; two of three.
-    assert "epochs: 11 trained; 12 if promoted trials began anew" in done.stdout
-    random = Random(0)
-    for _ in range(5):
-        process = started(tmp_path, "tuning.search", *small_search("hyperband", "killed"))
-        time.sleep(random.uniform(5, 25))
+    assert "trained in total: 11; without one trial going on from another: 12" in printed
+    random, killed = Random(0), tmp_path / "killed"
+    # Each waits for another part of the way, so that the search is never done before it.
+    for seen in KILLED_AFTER:
+        process = started(tmp_path, "tuning.search", *small_search("hyperband", killed))
+        while not list(killed.glob(seen)):
+            assert process.poll() is None
+            time.sleep(0.1)
+        time.sleep(random.uniform(0, 3))
+        assert process.poll() is None
         kill(process)
-    again = command("tuning.search", *small_search("hyperband", "killed"), cwd=tmp_path)
+    again = command("tuning.search", *small_search("hyperband", killed))
     assert again.returncode == 0, again.stderr
-    assert again.stdout == done.stdout.replace("whole", "killed")
-    assert became(tmp_path / "killed") == became(tmp_path / "whole")
+    assert again.stdout == printed.replace(str(whole), str(killed))
+    assert became(killed) == became(whole)
 
 
 @pytest.mark.slow
@@ -754,6 +877,35 @@ def test_two_workers_one_of_which_is_killed_end_as_one_process(command, small_se
     assert process.wait() == 0
     assert "is started again" in (tmp_path / "log").read_text()
     assert became(tmp_path / "local") == became(tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_two_workers_of_hyperband_try_what_one_process_tries(
+    command, small_search, small_hyperband, tmp_path
+):
+    local = small_search("hyperband", tmp_path / "local", "--local_workers", "2")
+    done = command("tuning.search", *local)
+    assert done.returncode == 0, done.stderr
+    records = [read_records(folder) for folder in (small_hyperband[0], tmp_path / "local")]
+    alone, local = (
+        Counter((str(t.values), t.status, t.top1, t.epochs, t.own_epochs) for t in of.trials)
+        for of in records
+    )
+    assert local == alone
+    assert records[0].budget == records[1].budget == Budget(11, 12)
+
+
+@pytest.mark.slow
+def test_tensorboard_tells_a_promoted_trial_from_the_one_that_it_went_on_from(small_hyperband):
+    folder, _ = small_hyperband
+    for trial in read_records(folder).trials:
+        board = folder / f"trial_{trial.name}" / "run" / "tensorboard"
+        content = EventAccumulator(str(board)).Reload().SummaryMetadata(SESSION_START_INFO_TAG)
+        told = parse_session_start_info_plugin_data(content.plugin_data.content).hparams
+        assert told["run"].string_value == str(board.parent)
+        assert told["stop_after_epochs"].number_value == trial.last_epoch
+        curve = EventAccumulator(str(board / "validation")).Reload().Tensors("epoch_top1")
+        assert len(curve) == trial.own_epochs
 
 
 @pytest.mark.slow

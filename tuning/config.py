@@ -106,13 +106,14 @@ class SearchConfig:
 class WorkerConfig:
     """A worker of a search that a chief runs on this machine or another.
 
-    It sees the folders of the search and of the data under the same paths as the chief.
+    It sees the folders of the search and of the data under the same paths as the chief, and waits
+    half an hour for a chief that has not begun, or is gone.
 
     Args:
         search: the folder of the search.
         worker: what the chief knows this worker by. The same again takes up the trial that a
-            killed worker left; on one machine, each worker needs another. KERASTUNER_TUNER_ID or
-            the host's name unless given.
+            worker killed on another machine left; on one machine, each worker needs another.
+            KERASTUNER_TUNER_ID or the host's name unless given.
         chief: `HOST:PORT` of the chief; what the search was begun with unless given.
     """
 

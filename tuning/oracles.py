@@ -91,8 +91,8 @@ class Durable(keras_tuner.Oracle):
     @keras_tuner.synchronized
     def create_trial(self, tuner_id: str) -> Trial:
         """The trial that this worker has begun, or a new one; none after too many failures."""
-        failures = self.failures_in_a_row()
-        if tuner_id in self.ongoing_trials or failures <= self._config.max_failures_in_a_row:
+        failures, known = self.failures_in_a_row(), tuner_id in self.ongoing_trials
+        if known or failures <= self._config.max_failures_in_a_row:
             trial = super().create_trial(tuner_id)
         else:
             self.tuner_ids.discard(tuner_id)
@@ -102,6 +102,8 @@ class Durable(keras_tuner.Oracle):
             # to be taken up.
             self.tuner_ids.add(tuner_id)
             trial.status = TrialStatus.IDLE
+        if trial.status == TrialStatus.RUNNING and not known:
+            self._report(self._beginning(trial))
         return trial
 
     @keras_tuner.synchronized
@@ -115,7 +117,7 @@ class Durable(keras_tuner.Oracle):
         trial.hyperparameters = known.hyperparameters
         trial.message = outcome.reason
         super().end_trial(trial)
-        self._report(self._told(known))
+        self._report(_ending(known))
         self._prune(self.promotable())
 
     def score_trial(self, trial: Trial) -> None:
@@ -148,13 +150,13 @@ class Durable(keras_tuner.Oracle):
         for trial_id in set(self.end_order) - needed:
             self._folders.prune(trial_id)
 
-    def _told(self, trial: Trial) -> str:
-        values = searched(trial.hyperparameters.values)
-        text = ", ".join(f"{field} {short(value)}" for field, value in values.items())
-        if trial.message:
-            return f"trial {trial.trial_id} failed: {trial.message}; {text}"
-        accuracy = f"top-1 {trial.score:.4f} after {trial.best_step} epochs"
-        return f"trial {trial.trial_id}: {accuracy}, {text}"
+    def _beginning(self, trial: Trial) -> str:
+        values = trial.hyperparameters.values
+        past = values.get("tuner/trial_id")
+        begins = f"goes on from {past}" if past else "begins"
+        epochs = values.get("tuner/epochs", self._config.train.epochs)
+        text = ", ".join(f"{field} {short(value)}" for field, value in searched(values).items())
+        return f"trial {trial.trial_id} {begins}, to epoch {epochs}: {text}"
 
 
 class RandomSearch(Durable, oracles.RandomSearchOracle):
@@ -265,7 +267,7 @@ def open_oracle(config: SearchConfig, space: Space, trials: Trials, report: Repo
         config: the search.
         space: what is searched.
         trials: the folders of its trials.
-        report: is given a line about each trial that ends.
+        report: is given a line about each trial that begins, and one when it ends.
     """
     # keras-tuner's three a field would be all that there are in a short search.
     drawn_first = max(3, min(3 * len(space.space), (config.trial_limit or 0) // 3))
@@ -285,6 +287,12 @@ def open_oracle(config: SearchConfig, space: Space, trials: Trials, report: Repo
     )
     oracle.open(config, trials, report)
     return oracle
+
+
+def _ending(trial: Trial) -> str:
+    if trial.message:
+        return f"trial {trial.trial_id} failed: {trial.message}"
+    return f"trial {trial.trial_id}: top-1 {trial.score:.4f} after {trial.best_step} epochs"
 
 
 def short(value: Any) -> str:

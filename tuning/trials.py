@@ -178,8 +178,8 @@ class Trials:
         if past is None:
             return config
         if not run.exists():
-            # What is copied is not the result of this run.
-            without = shutil.ignore_patterns("metrics.json")
+            # Neither are the result nor what TensorBoard shows of the other one this run's.
+            without = shutil.ignore_patterns("metrics.json", "tensorboard")
             with atomic.replacing(run) as partial:
                 shutil.copytree(self._run(past), partial, ignore=without)
         steps = self.outcome(past).accumulation_steps

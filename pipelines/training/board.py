@@ -14,6 +14,11 @@ from pipelines.config import TrainConfig
 MAX_IMAGES = 16
 
 
+def described(folder: Path) -> bool:
+    """Whether a run's folder for TensorBoard has what `describe` writes."""
+    return any(folder.glob("events.*"))
+
+
 def describe(folder: Path, config: TrainConfig, model: keras.Model, images: tf.Tensor) -> None:
     """Writes the config as hyperparameters, the network's graph, and what it sees.
 

@@ -15,7 +15,7 @@ from pipelines.config import TrainConfig
 from pipelines.data.streams import class_names, evaluation_stream, training_stream
 from pipelines.errors import Failed, Stopped
 from pipelines.evaluation.accuracy import count, counting_step
-from pipelines.training.board import describe
+from pipelines.training.board import describe, described
 from pipelines.training.divergence import Diverged, first_not_finite
 from pipelines.training.interruption import Interruption
 from pipelines.training.model import at_size
@@ -70,6 +70,7 @@ class Loop:
         self._counting_step = counting_step(state.model)
         self._pace = Pace(config.global_batch_size)
         self._ended_s = 0.0
+        self._to_describe = distribution.chief and not described(run.board_folder)
         self._log = StepLog(run.log_file, steps_per_epoch)
         strategy = distribution.strategy
         self._sum_over_workers = tf.function(
@@ -173,7 +174,8 @@ class Loop:
         logs = self._so_far() | self._pace.after(step_s, input_wait_s)
         callbacks.on_train_batch_end(progress.step - 1, logs)
         done = progress.epoch * self._steps_per_epoch + progress.step
-        if done == 1 and self._distribution.chief:
+        if self._to_describe:
+            self._to_describe = False
             seen = self._distribution.strategy.experimental_local_results(images)[0]
             describe(self._run.board_folder, self._config, self.models[seen.shape[1]], seen)
         if totals.stops or done % self._config.checkpoint_every_steps == 0:
