@@ -13,6 +13,7 @@ _INK, _FAINT, _BLUE, _ORANGE = "#2b2f36", "#7d848d", "#2f6fb0", "#dd6b20"
 _NAMED_CLASSES = 60
 _NAME_CHARACTERS = 28
 _THUMBNAIL_INCHES = 1.25
+_CAPTION_INCHES = 2.8
 
 
 def reliability(bins: Sequence[Bin], calibration_error: float) -> Figure:
@@ -34,6 +35,7 @@ def reliability(bins: Sequence[Bin], calibration_error: float) -> Figure:
         [each.accuracy for each in filled],
         "o",
         color=_ORANGE,
+        clip_on=False,
         label="mean confidence",
     )
     accuracy.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
@@ -102,11 +104,14 @@ def mistakes(pairs: Sequence[Mistake], pictures: dict[str, np.ndarray]) -> Figur
     """
     columns = max(len(pair.examples) for pair in pairs)
     figure = Figure(
-        figsize=(4 + columns * _THUMBNAIL_INCHES, len(pairs) * _THUMBNAIL_INCHES),
+        figsize=(_CAPTION_INCHES + columns * _THUMBNAIL_INCHES, len(pairs) * _THUMBNAIL_INCHES),
         layout="constrained",
     )
     grid = figure.subplots(
-        len(pairs), columns + 1, squeeze=False, width_ratios=[4 / _THUMBNAIL_INCHES, *[1] * columns]
+        len(pairs),
+        columns + 1,
+        squeeze=False,
+        width_ratios=[_CAPTION_INCHES / _THUMBNAIL_INCHES, *[1] * columns],
     )
     for row, pair in zip(grid, pairs, strict=True):
         told = f"{_short(pair.label)}\ntaken for {_short(pair.answer)}\n{pair.images} of {pair.of}"

@@ -103,7 +103,7 @@ class Evaluation(Result):
             lines.append(f"images with ReaL labels: n = {self.real.n:,}")
         if self.most_confused:
             pairs = (
-                f"{pair.label} taken for {pair.answer} ({pair.images} of {pair.of})"
+                f"{_first(pair.label)} taken for {_first(pair.answer)} ({pair.images} of {pair.of})"
                 for pair in self.most_confused[:_SHOWN_PAIRS]
             )
             lines.append(f"most confused: {'; '.join(pairs)}")
@@ -199,8 +199,20 @@ def _data(config: EvaluateConfig, classifier: Classifier) -> tuple[tfds.core.Dat
     split = config.split or classifier.split
     num_images(dataset, split)
     given = class_names(dataset)
-    require_same_classes(given, str(dataset.data_dir), classifier.class_names, str(config.model))
+    own = classifier.class_names
+    if classifier.named:
+        require_same_classes(given, str(dataset.data_dir), own, str(config.model))
+    elif len(given) != len(own):
+        raise BadInput(
+            f"{dataset.data_dir} has {len(given):,} classes and {config.model!r} tells "
+            f"{len(own):,} apart; give a data set with as many"
+        )
     return dataset, split
+
+
+def _first(words: str) -> str:
+    """The first of a class's words."""
+    return words.partition(",")[0]
 
 
 def _with_interval(value: float, interval: Interval | None) -> str:
