@@ -7,6 +7,7 @@ A stage's module says which config it takes and which function does the work, as
 import dataclasses
 import difflib
 import importlib
+import itertools
 import json
 import os
 import re
@@ -68,9 +69,10 @@ def command(
 
     Args:
         config_class: the dataclass that its arguments fill; a first argument without a dash is
-            the value of its first field.
+            the value of its first field, and those that follow are its `rest_field`, if it has one.
         target: "module:function" of the work; it takes the config and gives a dataclass, whose
-            `str` is what a person reads and whose fields are what `--json` prints.
+            `str` is what a person reads and whose fields are what `--json` prints. Where it has a
+            `failure` that is not empty, not all could be done.
         subcommand: what stands before the arguments, for the help to show.
         dry_run: what `--dry-run` calls instead, alike; there is no such option unless given.
 
@@ -101,7 +103,9 @@ def command(
             print("interrupted; type the same command again", file=sys.stderr)
             return 1
         print(json.dumps(dataclasses.asdict(result), default=str) if "--json" in given else result)
-        return 0
+        if failure := getattr(result, "failure", ""):
+            print(f"failed: {failure}", file=sys.stderr)
+        return int(bool(failure))
 
     return main
 
@@ -129,7 +133,7 @@ def parse(config_class: type[Config], arguments: list[str], subcommand: str = ""
     parser = _parser(config_class, subcommand)
     fields = [field.name for field in dataclasses.fields(config_class)]
     if arguments and not arguments[0].startswith("-"):
-        arguments = [f"--{fields[0]}", *arguments]
+        arguments = [f"--{fields[0]}", arguments[0], *_with_rest(config_class, arguments[1:])]
     options = list(parser.get_defaults().keys())
     arguments = [_with_underscores(argument, options) for argument in arguments]
     try:
@@ -140,6 +144,15 @@ def parse(config_class: type[Config], arguments: list[str], subcommand: str = ""
         return config_class(**{name: values[name] for name in fields})
     except (ArgumentError, ValueError, TypeError) as error:
         raise BadInput(_one_line(parser, str(error))) from error
+
+
+def _with_rest(config_class: type, arguments: list[str]) -> list[str]:
+    """`a b --c d` -> `--rest_field=["a", "b"] --c d`, where the config has a `rest_field`."""
+    rest_field = getattr(config_class, "rest_field", None)
+    rest = list(itertools.takewhile(lambda a: a == "-" or not a.startswith("-"), arguments))
+    if not (rest_field and rest):
+        return arguments
+    return [f"--{rest_field}={json.dumps(rest)}", *arguments[len(rest) :]]
 
 
 def _with_underscores(argument: str, options: Collection[str]) -> str:
@@ -330,6 +343,8 @@ def _parser(config_class: type, subcommand: str) -> ArgumentParser:
     prog = f"{_program()} {subcommand}".strip()
     first = dataclasses.fields(config_class)[0]
     short_form = f"{first.name.upper()} " if first.type in (str, Path) else ""
+    if rest_field := getattr(config_class, "rest_field", None):
+        short_form += f"{rest_field.upper()}... "
     parser = ArgumentParser(
         prog=prog,
         usage=f"{prog} {short_form}[--option VALUE ...]",

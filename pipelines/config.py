@@ -32,6 +32,7 @@ ENGINES = (
     *EXPORT_FORMATS,
     *(f"{name}-{how}" for how, able in COMPRESSIONS.items() for name in able),
 )
+VIEWS = ("centre", "flip", "ten_crops", "multi_scale")
 # The highest value of each strength; zero is none.
 AUGMENT_STRENGTHS = {
     "randaugment_magnitude": 30,
@@ -78,6 +79,10 @@ def _names(field_name: str, given: str | None, allowed: Collection[str]) -> list
     for name in names:
         _require(name in allowed, f"{field_name} has {name!r}; some of {', '.join(allowed)}")
     return [name for name in allowed if name in names]
+
+
+def _require_engine(name: str) -> None:
+    _require(name in ENGINES, f"engine is {name!r}; one of {', '.join(ENGINES)}")
 
 
 class Kind(NamedTuple):
@@ -724,33 +729,76 @@ class DataServiceConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Accuracy of a run over every image of a split, each counted once.
+    """How well a network does over every image of a split, each counted once.
 
     Args:
-        run: a folder that `pipelines.train` wrote.
-        data: a prepared data set with the same classes; the run's own unless given.
-        split: what to measure, in TFDS's notation; the run's validation split unless given.
-        checkpoint: `newest`, or `best`: of the epoch with the best top-1.
-        crops: 1, the central one; or 10, as AlexNet was measured: the corners and the centre of the
-            central square of `input.resize_px`, and their mirror images, whose probabilities are
-            averaged.
-        real_labels: ImageNet-ReaL's `real.json`, to measure top-1 against as well, in a second
-            pass; for ILSVRC2012's validation images under the names they were published with.
+        model: a folder that `pipelines.train` or `pipelines.export` wrote (a model's, or one of its
+            versions'); or NETWORK@WEIGHTS, these being `imagenet`, another published set or a file.
+        data: a prepared data set with the same classes; what the model was trained with unless
+            given.
+        split: what to measure, in TFDS's notation; the run's validation split, or else
+            `validation`, unless given.
+        checkpoint: of a run: `newest`, or `best`: of the epoch with the best top-1.
+        engine: of an exported model, the format that answers: `savedmodel`, or another that its
+            card names, as `onnx`.
+        views: what is seen of each image; there is a result for each of them, the probabilities
+            of a view's parts being averaged. `centre`: the central crop; `flip`: and its mirror
+            image; `ten_crops`: the corners and the centre of the central square of
+            `input.resize_px`, and their mirror images, as AlexNet was measured; `multi_scale`: the
+            centre with as much, an eighth and a quarter more around it, and their mirror images.
+        sizes_px: sides of the images, with a result for each; of a run or a network that takes
+            others than its own, which is taken unless given.
+        real_labels: ImageNet-ReaL's `real.json`, to measure top-1 against as well; for ILSVRC2012's
+            validation images under the names they were published with.
+        out: a folder to write: the figures, every prediction, tables and charts.
         batch_size: images at a time; the result does not depend on it.
     """
 
-    run: Path
+    model: str
     data: Path | None = None
     split: str | None = None
     checkpoint: str = "newest"
-    crops: int = 1
+    engine: str = "savedmodel"
+    views: tuple[str, ...] = ("centre",)
+    sizes_px: tuple[int, ...] = ()
     real_labels: Path | None = None
+    out: Path | None = None
     batch_size: int = 64
 
     def __post_init__(self) -> None:
         _require_checkpoint(self.checkpoint)
-        _require(self.crops in (1, 10), f"crops is {self.crops}; 1 or 10")
+        _require(len(self.views) > 0, f"views is empty; some of {', '.join(VIEWS)}")
+        for name in self.views:
+            _require(name in VIEWS, f"views has {name!r}; {', '.join(VIEWS)} are allowed")
+        for size_px in self.sizes_px:
+            _require(size_px >= 1, f"sizes_px has {size_px}; at least 1")
         _require(self.batch_size >= 1, f"batch_size is {self.batch_size}; at least 1")
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """The most probable classes of images.
+
+    Args:
+        model: a run, an exported model or NETWORK@WEIGHTS, as `pipelines.evaluate` takes it.
+        images: image files, folders of them, and `-` for a file from standard input.
+        checkpoint: of a run: `newest`, or `best`: of the epoch with the best top-1.
+        engine: of an exported model, the format that answers: `savedmodel`, or another that its
+            card names, as `onnx`.
+        top_k: classes of each image to tell.
+    """
+
+    model: str
+    images: list[str]
+    checkpoint: str = "newest"
+    engine: str = "savedmodel"
+    top_k: int = 5
+
+    rest_field: ClassVar = "images"
+
+    def __post_init__(self) -> None:
+        _require_checkpoint(self.checkpoint)
+        _require(self.top_k >= 1, f"top_k is {self.top_k}; at least 1")
 
 
 @dataclass(frozen=True)

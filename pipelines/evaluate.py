@@ -1,11 +1,11 @@
-"""`python -m pipelines.evaluate RUN`: top-1 and top-5 over every image."""
+"""`python -m pipelines.evaluate MODEL`: how well a trained network does on every image."""
 
 import sys
 
 from pipelines.command import command
 from pipelines.config import EvaluateConfig
 
-main = command(EvaluateConfig, "pipelines.evaluation.accuracy:evaluate")
+main = command(EvaluateConfig, "pipelines.evaluation.evaluate:evaluate")
 
 if __name__ == "__main__":
     sys.exit(main())

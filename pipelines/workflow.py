@@ -6,7 +6,7 @@ from shlex import quote
 
 from pipelines.config import EvaluateConfig, WorkflowConfig
 from pipelines.data.preparation import Preparation, prepare
-from pipelines.evaluation.accuracy import Evaluation, evaluate
+from pipelines.evaluation.evaluate import Evaluation, evaluate
 from pipelines.exporting.export import Export, export
 from pipelines.training.train import Training, train
 
@@ -44,6 +44,6 @@ def run(config: WorkflowConfig) -> Report:
     return Report(
         data=prepare(config.prepare),
         training=train(config.train),
-        evaluation=evaluate(EvaluateConfig(config.train.run)),
+        evaluation=evaluate(EvaluateConfig(str(config.train.run))),
         export=export(config.export),
     )

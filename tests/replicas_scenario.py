@@ -1,7 +1,7 @@
 """Evaluation on two replicas, each a logical device of the CPU; run by test_replicas.py.
 
 Prints the numbers of the images that each case saw, a case being (images, batch size, workers),
-and what `measure_real` makes of the logits and labels in a file.
+and what evaluation makes of a run for several batch sizes.
 """
 
 import dataclasses
@@ -11,16 +11,16 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
 from keras_zoo import InputSpec
+from pipelines.config import EvaluateConfig
 from pipelines.data.streams import evaluation_stream, open_dataset
-from pipelines.evaluation.real_labels import measure_real
+from pipelines.evaluation.evaluate import evaluate
 
+RUN_BATCH_SIZES = (7, 64)
 SPEC = InputSpec(16, crop_fraction=1.0)
 IMAGES, BATCH_SIZES, WORKERS = (1, 7, 255, 256, 257), (1, 3, 64), (1, 2)
-REAL_BATCH_SIZE = 5
 
 
 def images_seen(strategy, dataset, batch_size):
@@ -56,21 +56,19 @@ def images_seen(strategy, dataset, batch_size):
     return [[*case, numbers] for case, numbers in zip(cases, seen, strict=True)]
 
 
-def real_accuracy(strategy, answers):
-    """`measure_real` of `logits` and `right`, in batches that do not divide by two."""
-    rows = np.float32(answers["logits"]), answers["right"]
-    stream = tf.data.Dataset.from_tensor_slices(rows).batch(REAL_BATCH_SIZE)
-    with strategy.scope():
-        return dataclasses.asdict(measure_real(lambda logits, training: logits, stream))
+def evaluated(run):
+    """What a run is measured to in batches that two replicas share unevenly."""
+    measured = (evaluate(EvaluateConfig(run, batch_size=size)) for size in RUN_BATCH_SIZES)
+    return [dataclasses.asdict(each) for each in measured]
 
 
-def main(data, answers):
+def main(data, run):
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     dataset = open_dataset(Path(data))
     seen = [case for size in BATCH_SIZES for case in images_seen(strategy, dataset, size)]
-    print(json.dumps([seen, real_accuracy(strategy, np.load(answers))]))
+    print(json.dumps([seen, evaluated(run)]))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ from pipelines.data.images import (
     central_square,
     decode,
     evaluation_image,
+    flip,
     inception_window,
+    multi_scale,
     resize,
     scale_jitter_window,
     ten_crops,
@@ -97,6 +99,24 @@ def test_alpha_is_dropped_as_pillow_drops_it(scene):
     grey_alpha = io.BytesIO()
     Image.fromarray(scene).convert("LA").save(grey_alpha, "PNG")
     assert decode(grey_alpha.getvalue(), channels=3).shape == (90, 130, 3)
+
+
+def test_flip_is_the_centre_and_its_mirror_image(scene):
+    spec, encoded = InputSpec(20), tf.constant(encode(scene, "PNG"))
+    centre = evaluation_image(encoded, spec).numpy()
+    np.testing.assert_array_equal(flip(encoded, spec), [centre, centre[:, ::-1]])
+
+
+def test_multi_scale_is_three_central_crops_of_as_many_sizes_and_their_mirrors(scene):
+    encoded = tf.constant(encode(scene, "PNG"))
+    expected = [
+        pillow_evaluation(Image.fromarray(scene), InputSpec(21, crop_fraction=kept)).astype(int)
+        for kept in (1.0, 0.875, 0.75)
+    ]
+    expected += [view[:, ::-1] for view in expected]
+    views = multi_scale(encoded, InputSpec(21)).numpy().astype(int)
+    assert views.shape == (6, 21, 21, 3)
+    assert np.abs(views - np.stack(expected)).max() <= 2
 
 
 @pytest.mark.parametrize("encoded", [b"", b"hello", b"\xff\xd8\xff\xe0 torn"])

@@ -1,7 +1,6 @@
 """ImageNet-ReaL's labels: against their definition, through a whole evaluation, and wrong files."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,11 +9,12 @@ import tensorflow_datasets as tfds
 
 from keras_zoo import InputSpec
 from pipelines.config import EvaluateConfig
-from pipelines.data.streams import evaluation_stream, open_dataset
+from pipelines.data.streams import class_names, names_and_labels, open_dataset
 from pipelines.errors import BadInput
-from pipelines.evaluation.accuracy import evaluate
-from pipelines.evaluation.real_labels import measure_real, with_real_labels
-from tests.conftest import numbered_config
+from pipelines.evaluation.classifiers import Classifier
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.predictions import Answers
+from pipelines.evaluation.real_labels import measure_real, real_labels
 
 IMAGES = 70
 SPEC = InputSpec(size_px=16)
@@ -60,14 +60,14 @@ def ilsvrc2012(tmp_path_factory):
 
 def labelled(folder, split, file):
     dataset = open_dataset(folder)
-    images = evaluation_stream(dataset, split, SPEC, 16)
-    return with_real_labels(images, dataset, split, file)
+    images, labels = names_and_labels(dataset, split)
+    return real_labels(file, images, labels, f"{split!r} of {folder}", len(class_names(dataset)))
 
 
-def colours(images, training):
-    """Logits that say the class of an image's colour."""
-    centre = tf.cast(images[:, 8, 8], tf.int32)
-    return tf.one_hot(centre[:, 0] + 256 * centre[:, 1], 1000)
+def colours(pixels):
+    """Probabilities that say the class of an image's colour."""
+    centre = pixels[:, 8, 8].astype(int)
+    return np.eye(1000)[centre[:, 0] + 256 * centre[:, 1]]
 
 
 def real_json(path, rows):
@@ -88,18 +88,16 @@ def real_json(path, rows):
 
 def test_a_first_answer_counts_where_it_is_among_the_labels():
     random = np.random.default_rng(0)
-    logits = random.normal(size=(80, 12)).astype(np.float32)
+    probabilities = random.dirichlet(np.ones(12), 80)
     right = random.random((80, 12)) < 0.15
-    logits[0], logits[1, 3], right[1, 3] = np.nan, np.nan, True
-    logits[2, 4] = logits[2, 5] = 9
+    probabilities[2, 4] = probabilities[2, 5] = 9
     right[2, 4], right[2, 5] = True, False
-    logits[3, 4] = logits[3, 5] = 9
+    probabilities[3, 4] = probabilities[3, 5] = 9
     right[3, 4] = right[3, 5] = True
-    stream = tf.data.Dataset.from_tensor_slices((logits, right)).batch(16)
-    given = measure_real(lambda x, training: x, stream)
-    answers = logits.argmax(axis=1)
-    correct = right[np.arange(80), answers]
-    correct[[0, 1, 2]] = False
+    answers = Answers.of(probabilities, random.integers(0, 12, 80))
+    given = measure_real(answers, [set(np.flatnonzero(row)) for row in right])
+    correct = right[np.arange(80), probabilities.argmax(axis=1)]
+    correct[2] = False
     assert correct[3]
     assert 10 < correct.sum() < given.n == right.any(axis=1).sum() < 80
     assert given.top1 == correct.sum() / given.n
@@ -110,25 +108,28 @@ def test_evaluation_counts_the_images_that_have_labels(
     ilsvrc2012, batch_size, tmp_path, monkeypatch
 ):
     folder, rows = ilsvrc2012
-    names = open_dataset(folder).info.features["label"].names
-    trained = numbered_config(folder)
-    run = SimpleNamespace(
-        config=lambda: trained,
-        require_classes=lambda given, data: given == names or pytest.fail(data),
-        classifier=lambda which: colours,
+    classifier = Classifier(
+        title="colours",
+        input=SPEC,
+        class_names=class_names(open_dataset(folder)),
+        data=folder,
+        split="validation",
+        network=lambda spec: colours,
+        next="",
     )
-    monkeypatch.setattr(
-        "pipelines.evaluation.accuracy.Run", SimpleNamespace(open=lambda folder: run)
-    )
+    monkeypatch.setattr("pipelines.evaluation.evaluate.open_classifier", lambda config: classifier)
     labels = real_json(tmp_path / "real.json", rows)
-    config = EvaluateConfig(folder, real_labels=tmp_path / "real.json", batch_size=batch_size)
+    config = EvaluateConfig(
+        "colours", real_labels=tmp_path / "real.json", batch_size=batch_size, sizes_px=(16,)
+    )
     given = evaluate(config)
     labelled = [(labels[number - 1], colour) for number, _, colour in rows if labels[number - 1]]
     correct = sum(colour in classes for classes, colour in labelled)
     assert 0 < correct < len(labelled) < IMAGES
     assert (given.real.n, given.real.top1) == (len(labelled), correct / len(labelled))
     assert (given.n, given.top1) == (IMAGES, np.mean(rows[:, 1] == rows[:, 2]))
-    assert f"ReaL labels: top-1 {correct / len(labelled):.4f}, n = {len(labelled)}" in str(given)
+    assert f"ReaL labels: n = {len(labelled)}" in str(given)
+    assert f"{correct / len(labelled):.4f}" in str(given)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +160,7 @@ def test_classes_in_another_order_are_refused(ilsvrc2012, tmp_path):
 def test_other_images_and_other_classes_are_refused(ilsvrc2012, numbered, tmp_path):
     folder, rows = ilsvrc2012
     real_json(tmp_path / "real.json", rows)
-    with pytest.raises(BadInput, match=r"'val/\d+.JPEG' in the split 'other' is no validation"):
+    with pytest.raises(BadInput, match=r"'val/\d+.JPEG' in 'other' of .* is no validation"):
         labelled(folder, "other", tmp_path / "real.json")
     with pytest.raises(BadInput, match="has 10 classes"):
         labelled(numbered, "validation", tmp_path / "real.json")

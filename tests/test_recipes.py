@@ -14,7 +14,7 @@ from keras_zoo import card, list_models
 from pipelines.command import RECIPES, parse
 from pipelines.config import EvaluateConfig, TrainConfig
 from pipelines.errors import BadInput
-from pipelines.evaluation.accuracy import evaluate
+from pipelines.evaluation.evaluate import evaluate
 from pipelines.training.model import at_size
 from pipelines.training.run import Run
 from pipelines.training.state import State

@@ -1,28 +1,22 @@
 """Evaluation on two replicas, in a process of its own: devices are set before TensorFlow starts."""
 
+import dataclasses
 import itertools
 import json
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
-
-@pytest.fixture(scope="module")
-def answers():
-    """Logits and the labels that are right, of 33 images: not divisible by batch or replicas."""
-    random = np.random.default_rng(2)
-    return {"logits": random.normal(size=(33, 6)), "right": random.random((33, 6)) < 0.2}
+from pipelines.config import EvaluateConfig
+from pipelines.evaluation.evaluate import evaluate
 
 
 @pytest.fixture(scope="module")
-def printed(numbered, answers, tmp_path_factory):
-    """What the scenario prints: the images seen in each case, and the accuracy of the answers."""
-    file = tmp_path_factory.mktemp("replicas") / "answers.npz"
-    np.savez(file, **answers)
+def printed(numbered, run):
+    """What the scenario prints: the images seen in each case, and what a run is measured to."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.replicas_scenario", numbered, file],
+        [sys.executable, "-m", "tests.replicas_scenario", numbered, run],
         capture_output=True,
         text=True,
     )
@@ -38,9 +32,14 @@ def test_two_replicas_of_each_worker_see_every_image_once(printed):
         assert sorted(seen) == list(range(n)), (n, *case)
 
 
-def test_two_replicas_count_real_labels_as_one_does(printed, answers):
-    _, accuracy = printed
-    logits, right = answers["logits"], answers["right"]
-    n, correct = right.any(axis=1).sum(), right[np.arange(33), logits.argmax(axis=1)].sum()
-    assert 0 < correct < n < 33
-    assert accuracy == {"n": n, "top1": correct / n}
+def test_two_replicas_predict_what_one_does(printed, run):
+    expected = evaluate(EvaluateConfig(run))
+    assert expected.most_confused
+    _, (sevens, sixty_fours) = printed
+    for given in (sevens, sixty_fours):
+        for figure in ("n", "top1", "top5"):
+            assert given[figure] == getattr(expected, figure)
+        assert given["loss"] == pytest.approx(expected.loss, rel=1e-5)
+        assert given["calibration_error"] == pytest.approx(expected.calibration_error, abs=1e-5)
+        pairs = [dataclasses.asdict(pair) for pair in expected.most_confused]
+        assert given["most_confused"] == pairs

@@ -247,7 +247,7 @@ def test_two_devices_train_one_run(digits, tmp_path):
         "from tests.conftest import digits_config\n"
         "from pipelines.training.strategy import choose_distribution\n"
         "from pipelines.training.train import train\n"
-        "from pipelines.evaluation.accuracy import evaluate\n"
+        "from pipelines.evaluation.evaluate import evaluate\n"
         "from pipelines.config import EvaluateConfig\n"
         "cpu = tf.config.list_physical_devices('CPU')[0]\n"
         "halves = [tf.config.LogicalDeviceConfiguration()] * 2\n"

@@ -39,7 +39,7 @@ class Stage(NamedTuple):
 
 STAGES = {
     "train": Stage(lambda best, run: ["--config", str(best)], "run"),
-    "evaluate": Stage(lambda best, run: [str(run), "--split", TEST_SPLIT], "run"),
+    "evaluate": Stage(lambda best, run: [str(run), "--split", TEST_SPLIT], "model"),
     "export": Stage(
         lambda best, run: [str(run), "--out", str(Path("saved_models", run.name))], "saved_model"
     ),

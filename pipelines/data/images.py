@@ -25,6 +25,8 @@ KERNEL_RADIUS = {"bilinear": 1, "bicubic": 2}
 # lacks the neighbours that it interpolates colour from.
 MARGIN_PX = 2
 CROP_ATTEMPTS = 10
+# Of the short side, what `multi_scale` looks at.
+KEPT_AT_SCALES = (1.0, 0.875, 0.75)
 
 
 def hush_transposing() -> None:
@@ -109,8 +111,29 @@ def ten_crops(encoded: tf.Tensor, spec: InputSpec) -> tf.Tensor:
     )
     far = whole_px - side
     corners = [(0, 0), (0, far), (far, 0), (far, far), (round(far / 2), round(far / 2))]
-    crops = tf.stack([square[top : top + side, left : left + side] for top, left in corners])
-    return tf.concat([crops, tf.reverse(crops, axis=[2])], axis=0)
+    return _and_mirrored(
+        tf.stack([square[top : top + side, left : left + side] for top, left in corners])
+    )
+
+
+def flip(encoded: tf.Tensor, spec: InputSpec) -> tf.Tensor:
+    """Encoded bytes -> uint8 `(2, size_px, size_px, C)`: the central crop and its mirror image."""
+    return _and_mirrored(evaluation_image(encoded, spec)[tf.newaxis])
+
+
+def multi_scale(encoded: tf.Tensor, spec: InputSpec) -> tf.Tensor:
+    """Encoded bytes -> uint8 `(6, size_px, size_px, C)`: three central crops, and mirrored.
+
+    Of the short side they keep 1, 7/8 and 3/4. After Simonyan and Zisserman 2014
+    (arXiv:1409.1556), section 4.2, whose network looked at every part of the resized image.
+    """
+    specs = [dataclasses.replace(spec, crop_fraction=kept) for kept in KEPT_AT_SCALES]
+    return _and_mirrored(tf.stack([evaluation_image(encoded, each) for each in specs]))
+
+
+def _and_mirrored(views: tf.Tensor) -> tf.Tensor:
+    """`(V, S, S, C)` -> `(2V, S, S, C)`."""
+    return tf.concat([views, tf.reverse(views, axis=[2])], axis=0)
 
 
 def central_square(image: tf.Tensor, spec: InputSpec) -> tf.Tensor:
@@ -347,3 +370,12 @@ def _resample_rows(
 def to_uint8(pixels: tf.Tensor) -> tf.Tensor:
     """float32 -> uint8, clipped to [0, 255] and rounded, halves up, as Pillow does."""
     return tf.cast(tf.clip_by_value(pixels, 0, 255) + 0.5, tf.uint8)
+
+
+# By its name, what is seen of an image: uint8 `(S, S, C)`, or several such, `(V, S, S, C)`.
+VIEWS: dict[str, Callable[[tf.Tensor, InputSpec], tf.Tensor]] = {
+    "centre": evaluation_image,
+    "flip": flip,
+    "ten_crops": ten_crops,
+    "multi_scale": multi_scale,
+}

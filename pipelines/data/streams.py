@@ -18,18 +18,12 @@ import tensorflow_datasets as tfds
 from keras_zoo import InputSpec
 from pipelines.config import TrainConfig
 from pipelines.data.augment import augment_image, mix
-from pipelines.data.images import (
-    evaluation_image,
-    hush_transposing,
-    ten_crops,
-    training_image,
-)
+from pipelines.data.images import VIEWS, hush_transposing, training_image
 from pipelines.data.parallel import available_cores
 from pipelines.errors import BadInput
 
 # Files read at a time, a record from each in turn.
 OPEN_FILES = 8
-EVALUATION_CROPS = {1: evaluation_image, 10: ten_crops}
 # What the tf.data service hands to a worker at a time: no more records of one file than this.
 PIECE_RECORDS = 1024
 # A service that runs answers within this time.
@@ -295,14 +289,14 @@ def evaluation_stream(
     split: str,
     spec: InputSpec,
     batch_size: int,
-    crops: int = 1,
+    views: str = "centre",
     *,
     worker: int = 0,
     num_workers: int = 1,
 ) -> tf.data.Dataset:
     """Every image of a split once: uint8 `(B, S, S, C)`, int64 labels `(B,)`, bool mask `(B,)`.
 
-    With 10 crops, the images are `(B, 10, S, S, C)`.
+    Where `views` are several of each image, they are `(B, V, S, S, C)`.
     In the order of the files on disk. The last batch is filled up to `batch_size` with blank
     images whose mask is False. Each of several workers gets its own part of the images, and all
     of them equally many batches.
@@ -312,20 +306,16 @@ def evaluation_stream(
     padding = _round_up(-(-total // num_workers), batch_size) - (end - begin)
     files = _part(_files(dataset, split), begin, end)
 
-    def central(_: tf.Tensor, record: tf.Tensor):
+    def seen(_: tf.Tensor, record: tf.Tensor):
         encoded, label = _parsed(dataset, record)
-        return EVALUATION_CROPS[crops](encoded, spec), label, True
-
-    def blank(_: tf.Tensor):
-        shape = spec.shape if crops == 1 else (crops, *spec.shape)
-        return tf.zeros(shape, tf.uint8), tf.zeros((), tf.int64), False
+        return VIEWS[views](encoded, spec), label, True
 
     threads = available_cores()
+    records = tf.data.Dataset.from_tensor_slices(files).flat_map(_records)
+    images = records.map(seen, num_parallel_calls=threads)
+    blank = [tf.zeros(part.shape, part.dtype) for part in images.element_spec]
     return (
-        tf.data.Dataset.from_tensor_slices(files)
-        .flat_map(_records)
-        .map(central, num_parallel_calls=threads)
-        .concatenate(tf.data.Dataset.range(padding).map(blank))
+        images.concatenate(tf.data.Dataset.from_tensors(tuple(blank)).repeat(padding))
         .batch(batch_size, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
         .with_options(_options(threads))
@@ -341,21 +331,17 @@ def encoded_images(dataset: tfds.core.DatasetBuilder, split: str) -> tf.data.Dat
 def names_and_labels(dataset: tfds.core.DatasetBuilder, split: str) -> tuple[list[str], list[int]]:
     """What preparation called every image of a split, and its class, as `evaluation_stream` goes.
 
-    Raises:
-        BadInput: the data set does not tell.
+    The images of a data set that does not tell are called `<split>:0`, `<split>:1`, ...
     """
-    if "file_name" not in dataset.info.features:
-        raise BadInput(
-            f"{dataset.data_dir} has the features {sorted(dataset.info.features)}; file_name "
-            "needed, which python -m pipelines.prepare writes"
-        )
     files = tf.data.Dataset.from_tensor_slices(_files(dataset, split))
     skipped = {"image": tfds.decode.SkipDecoding()}
-    examples = files.flat_map(_records).map(
-        lambda _, record: dataset.info.features.deserialize_example(record, decoders=skipped)
-    )
-    named = examples.map(lambda example: (example["file_name"], example["label"]))
-    rows = list(named.as_numpy_iterator())
+
+    def named(index: tf.Tensor, record: tf.Tensor):
+        example = dataset.info.features.deserialize_example(record, decoders=skipped)
+        number = tf.strings.join([split, tf.strings.as_string(index)], ":")
+        return example.get("file_name", number), example["label"]
+
+    rows = list(files.flat_map(_records).map(named).as_numpy_iterator())
     return [name.decode() for name, _ in rows], [int(label) for _, label in rows]
 
 

@@ -166,7 +166,7 @@ def _from_network(config: ExportConfig) -> Source:
     elif config.data:
         names = class_names(open_dataset(config.data))
     else:
-        names = _synsets()
+        names = synsets()
     try:
         found = weight_sets.find(network, config.init)
         spec = weight_sets.input_spec(network, config.init)
@@ -202,7 +202,7 @@ def _from_network(config: ExportConfig) -> Source:
     )
 
 
-def _synsets() -> list[str]:
+def synsets() -> list[str]:
     """ImageNet's classes, as its folders are called."""
     package, file = SYNSETS
     return importlib.resources.files(package).joinpath(file).read_text().split()

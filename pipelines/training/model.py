@@ -122,21 +122,6 @@ def logits_of(outputs: Outputs) -> tf.Tensor:
     return outputs[0] if isinstance(outputs, list | tuple) else outputs
 
 
-def predictions(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
-    """What a classifier says in evaluation: float32 logits `(B, num_classes)`.
-
-    Args:
-        images: uint8 `(B, S, S, C)`; or crops of images, `(B, crops, S, S, C)`, whose
-            probabilities are averaged and given as their logarithms.
-    """
-    if images.shape.rank < 5:
-        return logits_of(model(images, training=False))
-    crops = tf.reshape(images, (-1, *images.shape[2:]))
-    probabilities = tf.nn.softmax(logits_of(model(crops, training=False)))
-    of_images = tf.reshape(probabilities, (-1, images.shape[1], probabilities.shape[-1]))
-    return tf.math.log(tf.reduce_mean(of_images, axis=1))
-
-
 def every_layer(model: keras.Model) -> Iterator[keras.layers.Layer]:
     """The layers of a model and of the models in it, in the order they compute in."""
     for layer in model.layers:

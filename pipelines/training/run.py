@@ -187,14 +187,7 @@ class Run:
         Raises:
             BadInput: with the first class that differs.
         """
-        pairs = itertools.zip_longest(class_names, self.class_names(), fillvalue="none")
-        for number, (given, own) in enumerate(pairs):
-            if given != own:
-                raise BadInput(
-                    f"{data!r} has other classes than the run in {str(self.folder)!r}: class "
-                    f"{number} is {given!r} there and {own!r} in the run; prepare it from the same "
-                    "class folders, or choose another run"
-                )
+        require_same_classes(class_names, data, self.class_names(), str(self.folder))
 
     def _require_sizes(self, sizes: dict[str, dict[str, int]], data: str) -> None:
         """Refuses another data set than the run's; splits that are new in it are none of its."""
@@ -206,6 +199,21 @@ class Run:
                     f"{split} has {_told(sizes.get(split, {}))} there and {_told(size)} in the "
                     "run; prepare it as it was, or choose another run"
                 )
+
+
+def require_same_classes(given: list[str], data: str, own: list[str], model: str) -> None:
+    """Refuses data of other classes than a model's.
+
+    Raises:
+        BadInput: with the first class that differs.
+    """
+    for number, pair in enumerate(itertools.zip_longest(given, own, fillvalue="none")):
+        if pair[0] != pair[1]:
+            raise BadInput(
+                f"{data!r} has other classes than {model!r}: class {number} is {pair[0]!r} there "
+                f"and {pair[1]!r} here; prepare it from the same class folders, or choose another "
+                "model"
+            )
 
 
 def starting_weights(config: TrainConfig) -> Path | str | None:

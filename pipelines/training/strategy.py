@@ -102,10 +102,15 @@ def choose_distribution(config: TrainConfig) -> Distribution:
         # TensorFlow has taken SIGTERM for itself, and only notes it.
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
         return Distribution(strategy, workers.index(task), len(workers))
+    return Distribution(local_strategy())
+
+
+def local_strategy() -> tf.distribute.Strategy:
+    """All GPUs of this machine; where it has none, its processor."""
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     if len(devices) == 1:
-        return Distribution(tf.distribute.get_strategy())
-    return Distribution(tf.distribute.MirroredStrategy([device.name for device in devices]))
+        return tf.distribute.get_strategy()
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
 def _cluster(config: TrainConfig) -> tuple[dict[str, list[str]], tuple[str, int]]:
