@@ -47,10 +47,12 @@ def main() -> None:
     arguments = parse_arguments()
     turns.end_children_with_this_process()
     with tempfile.TemporaryDirectory() as scratch:
+        folder = arguments.models or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
         if not arguments.only_run:
-            compare_networks(arguments, Path(scratch))
+            compare_networks(arguments, folder)
         if arguments.run:
-            compare_compressed(arguments, Path(scratch))
+            compare_compressed(arguments, folder)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -58,6 +60,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--run", type=Path, help="a trained run; its data has to be there")
     parser.add_argument("--only-run", action="store_true", help="nothing but what --run adds")
+    parser.add_argument("--models", type=Path, help="where to write models, or find them again")
     parser.add_argument("--python", action="append", default=[], metavar="NAME=PYTHON")
     arguments = parser.parse_args()
     arguments.python = dict(pair.split("=", 1) for pair in arguments.python)
@@ -66,9 +69,10 @@ def parse_arguments() -> argparse.Namespace:
 
 def compare_networks(arguments: argparse.Namespace, scratch: Path) -> None:
     """Our SavedModel of one network against others' ways, and against our other formats."""
-    written = [sys.executable, PEERS / "networks.py", NETWORK, scratch]
-    subprocess.run(written, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     weights, kept = scratch / f"{NETWORK}.weights.h5", scratch / "keras_export"
+    if not kept.is_dir():
+        written = [sys.executable, PEERS / "networks.py", NETWORK, scratch]
+        subprocess.run(written, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     card, version = export(NETWORK, scratch, "--init", str(weights), "--format", FORMATS)
     ours, theirs = card[SAVED_MODEL]["bytes"], size_bytes(kept)
     print(

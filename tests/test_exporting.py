@@ -1,6 +1,7 @@
 """What an exported model is, seen from outside: no code of ours on the client's side."""
 
 import dataclasses
+import hashlib
 import io
 import json
 import shutil
@@ -261,9 +262,10 @@ def test_a_weight_is_stored_once(version, run):
 
 
 @pytest.fixture(scope="module")
-def compressed(run, tmp_path_factory):
-    """The digits in every format, compressed in every way."""
+def compressed(run, saved_models, tmp_path_factory):
+    """The digits' second version: in every format, compressed in every way."""
     out = tmp_path_factory.mktemp("compressed") / "digits"
+    shutil.copytree(saved_models / "digits", out)
     formats = "savedmodel,onnx,litert,openvino"
     return export(ExportConfig(run, out, format=formats, quantize="int8,dynamic,float16"))
 
@@ -330,30 +332,36 @@ def test_the_same_checkpoint_is_exported_once(run, saved_models):
     assert latest_version(saved_models / "digits").name == "1"
 
 
-def test_another_export_is_the_next_version(run, tmp_path):
-    assert export(ExportConfig(run, tmp_path / "m", top_k=3)).saved_model.endswith("/1")
-    assert export(ExportConfig(run, tmp_path / "m", top_k=2)).saved_model.endswith("/2")
+def test_another_export_is_the_next_version(compressed, saved_models):
+    assert compressed.saved_model.endswith("/digits/2")
+    first = Path(compressed.saved_model).with_name("1")
+    assert sorted(first.parent.iterdir()) == [first, first.with_name("2")]
+    of_first, of_second = (
+        json.loads((first.with_name(name) / "model_card.json").read_text()) for name in "12"
+    )
+    assert of_first["content_sha256"] != of_second["content_sha256"]
+    assert of_first["weights_sha256"] == of_second["weights_sha256"]
 
 
 def test_a_network_is_exported_with_the_weights_of_a_file(tmp_path):
-    """Ten classes of its own; verified with the photographs that scikit-learn carries."""
-    model = keras_zoo.build("resnet18", num_classes=10)
+    """Four classes of its own; verified with the photographs that scikit-learn carries."""
+    model = keras_zoo.build("simple_cnn", num_classes=4)
     weights, labels = tmp_path / "some.weights.h5", tmp_path / "labels.txt"
     model.save_weights(weights)
-    labels.write_text("".join(f"class {number}\n" for number in range(10)))
-    out = tmp_path / "models" / "r18"
-    with pytest.raises(BadInput, match=r"has 10 classes and there are 1000 names .* --labels FILE"):
-        export(ExportConfig(Path("resnet18"), out, init=str(weights)))
-    result = export(ExportConfig(Path("resnet18"), out, init=str(weights), labels=labels))
+    labels.write_text("red\ngreen\nblue\nlight grey\n")
+    config = ExportConfig(Path("simple_cnn"), tmp_path / "models" / "colours", init=str(weights))
+    with pytest.raises(BadInput, match=r"has 4 classes and there are 1000 names .* --labels FILE"):
+        export(config)
+    result = export(dataclasses.replace(config, labels=labels))
     assert result.verified_images == 2
     loaded = tf.saved_model.load(result.saved_model)
-    pixels = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), np.uint8)
-    spec = keras_zoo.InputSpec()
+    assert loaded.labels().numpy()[3] == b"light grey"
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 1), np.uint8)
+    spec = keras_zoo.card("simple_cnn").input
     expected = keras.ops.softmax(model((pixels - np.array(spec.mean)) / np.array(spec.std)))
     np.testing.assert_allclose(loaded.classify(pixels), expected, atol=1e-4)
-    assert loaded.labels().numpy()[3] == b"class 3"
-    again = export(ExportConfig(Path("resnet18"), out, init=str(weights), labels=labels))
-    assert again == result
+    card = json.loads(Path(result.saved_model, "model_card.json").read_text())
+    assert card["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
 def test_a_model_that_answers_nan_is_not_published(run, tmp_path):
@@ -365,7 +373,7 @@ def test_a_model_that_answers_nan_is_not_published(run, tmp_path):
     state.model.set_weights([np.full_like(weight, np.nan) for weight in state.model.get_weights()])
     broken.checkpoints.save(state, dataclasses.replace(progress, step=1), kept=1)
     with pytest.raises(Failed, match="does not answer as the trained model does"):
-        export(ExportConfig(folder, tmp_path / "model"))
+        export(ExportConfig(folder, tmp_path / "model", images=8))
     assert not latest_version(tmp_path / "model")
 
 

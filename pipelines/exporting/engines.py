@@ -76,6 +76,7 @@ def _open_litert(file: Path) -> Engine:
         interpreter = _import("ai_edge_litert.interpreter").Interpreter(
             str(file), num_threads=available_cores()
         )
+        interpreter.allocate_tensors()
     (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
     alone = threading.Lock()
 

@@ -32,7 +32,6 @@ from pipelines.training.checkpoints import model_sha256
 from pipelines.training.model import image_classifier
 from pipelines.training.run import Run
 
-BATCH_SIZE = 32
 SYNSETS = ("tensorflow_datasets.datasets.imagenet2012", "labels.txt")
 PHOTOGRAPHS = ("sklearn.datasets.images", ("china.jpg", "flower.jpg"))
 

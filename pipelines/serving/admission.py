@@ -119,18 +119,28 @@ class Call:
         self._spent("read", time.perf_counter() - begun)
         return bytes(body)
 
-    async def answer(self, signature: Signature, items: Sequence[Any]) -> dict[str, np.ndarray]:
+    async def answer(
+        self, signature: Signature, items: Sequence[Any], called: str = "instance {}"
+    ) -> dict[str, np.ndarray]:
         """The signature's outputs, one row an item.
+
+        Args:
+            signature: what is asked.
+            items: what it is asked about.
+            called: what a message calls an item, with its number.
 
         Raises:
             BadInput: too many items, or one that is no image; the message names it.
         """
-        rows = await asyncio.gather(*map(signature.network, await self.pixels(signature, items)))
+        decoded = await self.pixels(signature, items, called)
+        rows = await asyncio.gather(*map(signature.network, decoded))
         self._spent("queue", max(row.queue_s for row in rows))
         self._spent("network", max(row.network_s for row in rows))
         return signature.outputs(np.stack([row.outputs for row in rows]))
 
-    async def pixels(self, signature: Signature, items: Sequence[Any]) -> list[np.ndarray]:
+    async def pixels(
+        self, signature: Signature, items: Sequence[Any], called: str
+    ) -> list[np.ndarray]:
         """What the network gets of each item, uint8 `(S, S, C)`, each decoded on its own."""
         if not 0 < len(items) <= self._config.max_instances:
             raise BadInput(
@@ -148,7 +158,7 @@ class Call:
         self._spent("decode", time.perf_counter() - begun)
         for number, pixels in enumerate(decoded):
             if isinstance(pixels, BadInput):
-                raise BadInput(f"instance {number} {pixels}")
+                raise BadInput(f"{called.format(number)} {pixels}")
             if isinstance(pixels, BaseException):
                 raise pixels
         return decoded

@@ -12,6 +12,8 @@ from pipelines.serving.admission import Admission
 from pipelines.serving.openapi import answers, takes
 from pipelines.serving.repository import Repository
 
+# What messages call the image.
+THE_FILE = "the file"
 FORM = "multipart/form-data"
 BINARY = {"type": "string", "format": "binary"}
 BODY = {
@@ -43,7 +45,7 @@ def routes(repository: Repository, admission: Admission) -> APIRouter:
         request.state.facts.update(model=version.name, version=version.number)
         async with admission.admitted(request) as call:
             encoded = await image_file(request, await call.body())
-            outputs = await call.answer(version.signature("serving_default"), [encoded])
+            outputs = await call.answer(version.signature("serving_default"), [encoded], THE_FILE)
         rows = zip(*(outputs[key][0].tolist() for key in COLUMNS.values()), strict=True)
         return {
             "model": version.name,

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipelines.errors import BadInput
 from pipelines.serving.admission import Admission
-from pipelines.serving.classify import BODY, image_file
+from pipelines.serving.classify import BODY, THE_FILE, image_file
 from pipelines.serving.openapi import answers, takes
 from pipelines.serving.repository import Repository
 
@@ -60,7 +60,8 @@ def routes(repository: Repository, admission: Admission) -> APIRouter:
             )
         async with admission.admitted(request) as call:
             encoded = await image_file(request, await call.body())
-            (pixels,) = await call.pixels(version.signature("serving_default"), [encoded])
+            signature = version.signature("serving_default")
+            (pixels,) = await call.pixels(signature, [encoded], THE_FILE)
             row = await version.explain(pixels, np.int32(class_id))
             crop, overlay = await asyncio.to_thread(_pictures, pixels, row.outputs)
         return {
