@@ -739,8 +739,8 @@ class EvaluateConfig:
         split: what to measure, in TFDS's notation; the run's validation split, or else
             `validation`, unless given.
         checkpoint: of a run: `newest`, or `best`: of the epoch with the best top-1.
-        engine: of an exported model, the format that answers: `savedmodel`, or another that its
-            card names, as `onnx`.
+        engine: of an exported model, the format that answers: `savedmodel`, `onnx`, `litert` or
+            `openvino`, or one of these compressed: `openvino-int8`.
         views: what is seen of each image; there is a result for each of them, the probabilities
             of a view's parts being averaged. `centre`: the central crop; `flip`: and its mirror
             image; `ten_crops`: the corners and the centre of the central square of
@@ -767,6 +767,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         _require_checkpoint(self.checkpoint)
+        _require_engine(self.engine)
         _require(len(self.views) > 0, f"views is empty; some of {', '.join(VIEWS)}")
         for name in self.views:
             _require(name in VIEWS, f"views has {name!r}; {', '.join(VIEWS)} are allowed")
@@ -783,8 +784,8 @@ class PredictConfig:
         model: a run, an exported model or NETWORK@WEIGHTS, as `pipelines.evaluate` takes it.
         images: image files, folders of them, and `-` for a file from standard input.
         checkpoint: of a run: `newest`, or `best`: of the epoch with the best top-1.
-        engine: of an exported model, the format that answers: `savedmodel`, or another that its
-            card names, as `onnx`.
+        engine: of an exported model, the format that answers: `savedmodel`, `onnx`, `litert` or
+            `openvino`, or one of these compressed: `openvino-int8`.
         top_k: classes of each image to tell.
     """
 
@@ -798,6 +799,7 @@ class PredictConfig:
 
     def __post_init__(self) -> None:
         _require_checkpoint(self.checkpoint)
+        _require_engine(self.engine)
         _require(self.top_k >= 1, f"top_k is {self.top_k}; at least 1")
 
 
@@ -905,7 +907,7 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         _require(0 <= self.port < 65_536, f"port is {self.port}; from 0 (any free one) to 65535")
-        _require(self.engine in ENGINES, f"engine is {self.engine!r}; one of {', '.join(ENGINES)}")
+        _require_engine(self.engine)
         for name in ("versions", "max_batch", "max_instances", "max_body_mib", "max_image_mpx"):
             value = getattr(self, name)
             _require(value >= 1, f"{name} is {value}; at least 1")

@@ -106,6 +106,16 @@ def saved_models(run, workplace):
 
 
 @pytest.fixture(scope="session")
+def compressed(run, workplace):
+    """The digits in every format, compressed in every way."""
+    from pipelines.exporting.export import export
+
+    out = workplace / "compressed" / "digits"
+    formats = "savedmodel,onnx,litert,openvino"
+    return export(ExportConfig(run, out, format=formats, quantize="int8,dynamic,float16"))
+
+
+@pytest.fixture(scope="session")
 def command():
     """Runs `python -m ARGUMENTS` in a process of its own and captures what it prints."""
 

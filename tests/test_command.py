@@ -13,6 +13,7 @@ from pipelines.errors import BadInput
 COMMANDS = (
     "keras_zoo",
     "pipelines",
+    "pipelines.predict",
     "pipelines.prepare",
     "pipelines.train",
     "pipelines.benchmark",

@@ -31,6 +31,7 @@ from pipelines.evaluation.metrics import (
     wilson_interval,
 )
 from pipelines.evaluation.predictions import Answers, answers
+from pipelines.training.checkpoints import model_file
 from pipelines.training.run import Run
 
 CLASSES = 12
@@ -202,6 +203,26 @@ def test_the_result_does_not_depend_on_the_batch_size(run):
     assert results == {(metrics["n"], metrics["top1"], metrics["top5"])}
 
 
+@pytest.mark.parametrize("engine", ["savedmodel", "onnx", "litert", "openvino"])
+def test_an_exported_model_is_measured_as_the_run_is(written, compressed, engine):
+    _, trained = written
+    for batch_size in (7, 64):
+        given = evaluate(
+            EvaluateConfig(compressed.saved_model, engine=engine, batch_size=batch_size)
+        )
+        assert (given.n, given.top1, given.top5) == (trained.n, trained.top1, trained.top5)
+        assert given.loss == pytest.approx(trained.loss, rel=1e-4)
+        assert (given.data, given.split) == (trained.data, trained.split)
+        assert given.most_confused == trained.most_confused
+
+
+def test_a_network_with_a_file_of_weights_is_measured_as_the_run_is(run, digits, written):
+    weights = model_file(Run.open(run).checkpoint())
+    given = evaluate(EvaluateConfig(f"simple_cnn@{weights}", data=digits))
+    _, trained = written
+    assert (given.n, given.top1, given.loss) == (trained.n, trained.top1, trained.loss)
+
+
 def test_there_is_a_result_for_each_size_and_each_view(numbered, monkeypatch):
     """Of a network that always gives the same answer, the surer the smaller the image."""
     asked = []
@@ -321,11 +342,22 @@ def test_the_best_checkpoint_is_that_of_the_best_epoch(run, tmp_path):
         ({"split": "test"}, "no split 'test'"),
         ({"views": ("ten_crops",)}, "views has 'ten_crops' and the .*crop_fraction is 1"),
         ({"sizes_px": (16,)}, "simple_cnn, at this input_shape"),
+        ({"engine": "onnx"}, "engine is 'onnx', and .* is no exported model"),
+        ({"model": "nothing"}, "no run in 'nothing'; .*; or give an exported model, or NETWORK@"),
+        ({"model": "resnet18@imagenet"}, "does not tell what it was trained with; give --data"),
+        ({"model": "resnet18@imagenett"}, "unknown weights 'imagenett' for resnet18"),
     ],
 )
 def test_what_cannot_be_measured_is_told(run, options, told):
     with pytest.raises(BadInput, match=told):
-        evaluate(EvaluateConfig(run, **options))
+        evaluate(EvaluateConfig(**{"model": run} | options))
+
+
+def test_other_data_and_other_sizes_than_a_model_has_are_told(compressed, digits, numbered):
+    with pytest.raises(BadInput, match="has 10 classes and 'resnet18@imagenet' tells 1,000 apart"):
+        evaluate(EvaluateConfig("resnet18@imagenet", data=digits))
+    with pytest.raises(BadInput, match="takes images of 32 px only; leave out sizes_px"):
+        evaluate(EvaluateConfig(compressed.saved_model, sizes_px=(40,)))
 
 
 def test_an_evaluation_that_is_there_is_not_written_over(run, tmp_path):

@@ -261,15 +261,6 @@ def test_a_weight_is_stored_once(version, run):
     assert stored < 1.05 * parameters
 
 
-@pytest.fixture(scope="module")
-def compressed(run, saved_models, tmp_path_factory):
-    """The digits' second version: in every format, compressed in every way."""
-    out = tmp_path_factory.mktemp("compressed") / "digits"
-    shutil.copytree(saved_models / "digits", out)
-    formats = "savedmodel,onnx,litert,openvino"
-    return export(ExportConfig(run, out, format=formats, quantize="int8,dynamic,float16"))
-
-
 def test_every_format_answers_as_the_trained_model(compressed, held_out, expected, loaded):
     assert list(compressed.formats) == [
         *("savedmodel", "onnx", "onnx-int8", "onnx-dynamic"),

@@ -9,7 +9,7 @@ from keras_zoo.width import scaled
 from pipelines.command import parse
 from pipelines.config import EvaluateConfig, TrainConfig
 from pipelines.errors import BadInput
-from pipelines.evaluation.accuracy import evaluate
+from pipelines.evaluation.evaluate import evaluate
 from pipelines.training.model import training_classifier
 from pipelines.training.run import Run, starting_weights
 from pipelines.training.train import train
