@@ -184,21 +184,26 @@ class Loader:
 
         return pixels
 
-    def _require_size(self, width_px: int, height_px: int) -> None:
-        if not 0 < width_px * height_px <= self._config.max_image_mpx * MEGAPIXEL:
+    def _require_size(self, width_px: int, height_px: int, frames: int = 1) -> None:
+        if not 0 < width_px * height_px * frames <= self._config.max_image_mpx * MEGAPIXEL:
+            of = f"{frames} frames of " if frames > 1 else ""
             raise BadInput(
-                f"has {width_px} x {height_px} px; at most {self._config.max_image_mpx} megapixels"
+                f"has {of}{width_px} x {height_px} px; "
+                f"at most {self._config.max_image_mpx} megapixels"
             )
 
 
-def _size(encoded: bytes) -> tuple[int, int]:
-    """`(width, height)` as a file's head declares them; nothing is decoded.
+def _size(encoded: bytes) -> tuple[int, int, int]:
+    """`(width, height, frames)` as a file declares them; nothing is decoded.
+
+    TensorFlow decodes all frames of an animation, to give the first.
 
     Raises:
         BadInput: no head of an image.
     """
     try:
-        return Image.open(io.BytesIO(encoded), formats=FORMATS).size
+        image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+        return *image.size, getattr(image, "n_frames", 1)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadInput(f"has too many pixels ({error})") from error
     # Pillow raises whatever a broken file leads it to.
