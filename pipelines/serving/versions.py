@@ -173,7 +173,7 @@ class Loader:
             try:
                 return preprocess(tf.constant(encoded)).numpy()
             except tf.errors.InvalidArgumentError as error:
-                raise BadInput(f"is not a whole image ({_first_line(error)})") from error
+                raise BadInput(f"is not a whole image ({_reason(error)})") from error
 
         return pixels
 
@@ -249,5 +249,7 @@ def _most_probable(labels: list[str], top_k: int) -> Callable[[np.ndarray], dict
     return outputs
 
 
-def _first_line(error: tf.errors.OpError) -> str:
-    return error.message.strip().partition("\n")[0][:200]
+def _reason(error: tf.errors.OpError) -> str:
+    """What the decoder said, without where in the graph it stands."""
+    lines = [line for line in error.message.splitlines() if not line.startswith("\t [[")]
+    return lines[-1][:200]
