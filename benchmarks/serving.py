@@ -122,7 +122,7 @@ def compare(arguments: argparse.Namespace, scratch: Path, children: ExitStack) -
     bare, _ = turns.start(
         [
             *(sys.executable, PEERS / "bare.py", version, "--batch", arguments.batch),
-            *("--seconds", arguments.seconds / 2),
+            *("--engine", arguments.engine, "--seconds", arguments.seconds / 2),
         ],
         scratch / "bare.log",
         children,
@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15, help="of each turn")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--engine", default="savedmodel")
+    parser.add_argument("--engine", default="savedmodel", help="of ours, and of the network alone")
     parser.add_argument("--max-in-flight", type=int, default=2, help="of `overload`")
     parser.add_argument("--requests", type=int, default=20_000, help="of `soak`")
     parser.add_argument(

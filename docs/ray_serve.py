@@ -29,8 +29,8 @@ class Classifier:
     async def __call__(self, request: Request) -> dict | JSONResponse:
         try:
             pixels = self._model.preprocess(tf.constant(await request.body()))
-        except tf.errors.InvalidArgumentError as error:
-            return JSONResponse({"error": error.message.partition("\n")[0]}, 400)
+        except tf.errors.InvalidArgumentError:
+            return JSONResponse({"error": "the body is no image that can be decoded"}, 400)
         row = await self.probabilities(pixels)
         ids = (-row).argsort(kind="stable")[:5].tolist()
         predictions = [

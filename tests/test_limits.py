@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 import colour_model
 import pytest
+from photographs import encode
+from PIL import Image
 from served import ask, b64, one_colour, serving, until
 
 RED = one_colour((255, 0, 0))
@@ -85,6 +87,16 @@ def test_an_image_with_too_many_pixels_is_refused_before_it_is_decoded(narrow):
     assert answer.status == 400
     assert answer.body == {"error": "the file has 1001 x 1000 px; at most 1 megapixels"}
     assert ask(f"{narrow}/classify/colour", one_colour((255, 0, 0), (1000, 1000))).status == 200
+
+
+def test_the_frames_of_an_animation_are_pixels_too(narrow):
+    frames = [Image.new("L", (100, 100), shade) for shade in range(101)]
+    options = {"save_all": True, "append_images": frames[1:]}
+    answer = ask(f"{narrow}/classify/colour", encode(frames[0], "GIF", options))
+    assert answer.status == 400
+    assert "has 101 frames of 100 x 100 px; at most 1 megapixels" in answer.body["error"]
+    options["append_images"] = frames[1:100]
+    assert ask(f"{narrow}/classify/colour", encode(frames[0], "GIF", options)).status == 200
 
 
 def say(url, *lines: bytes) -> bytes:

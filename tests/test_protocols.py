@@ -365,8 +365,8 @@ def truncated_and_bombs():
     bomb = io.BytesIO()
     Image.new("1", (12_000, 12_000)).save(bomb, "PNG", optimize=True)
     return {
-        "half a JPEG": (jpeg[: len(jpeg) // 2], "is not a whole image"),
-        "half a PNG": (png[: len(png) // 2], "is not a whole image"),
+        "half a JPEG": (jpeg[: len(jpeg) // 2], "is not a whole image (jpeg::Unc"),
+        "half a PNG": (png[: len(png) // 2], "is not a whole image (Invalid PNG"),
         "the head of a JPEG": (jpeg[:20], "is not an image"),
         "144 megapixels in a small PNG": (bomb.getvalue(), "pixels"),
         "a BMP that declares 3.6 gigapixels": (bytes(huge), "too many pixels"),

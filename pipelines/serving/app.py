@@ -32,7 +32,8 @@ def create_app(config: ServeConfig, repository: Repository, metrics: Metrics) ->
         with suppress(asyncio.CancelledError):
             await task
 
-    app = FastAPI(title="ImageNet classics zoo", lifespan=watching)
+    # FastAPI's own pages of the schema fetch their scripts from elsewhere.
+    app = FastAPI(title="ImageNet classics zoo", lifespan=watching, docs_url=None, redoc_url=None)
     app.add_middleware(Observed, metrics=metrics)
 
     @app.exception_handler(BadInput)

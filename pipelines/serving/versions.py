@@ -173,7 +173,7 @@ class Loader:
             try:
                 return preprocess(tf.constant(encoded)).numpy()
             except tf.errors.InvalidArgumentError as error:
-                raise BadInput(f"is not a whole image ({_first_line(error)})") from error
+                raise BadInput(f"is not a whole image ({_reason(error)})") from error
 
         return pixels
 
@@ -184,21 +184,26 @@ class Loader:
 
         return pixels
 
-    def _require_size(self, width_px: int, height_px: int) -> None:
-        if not 0 < width_px * height_px <= self._config.max_image_mpx * MEGAPIXEL:
+    def _require_size(self, width_px: int, height_px: int, frames: int = 1) -> None:
+        if not 0 < width_px * height_px * frames <= self._config.max_image_mpx * MEGAPIXEL:
+            of = f"{frames} frames of " if frames > 1 else ""
             raise BadInput(
-                f"has {width_px} x {height_px} px; at most {self._config.max_image_mpx} megapixels"
+                f"has {of}{width_px} x {height_px} px; "
+                f"at most {self._config.max_image_mpx} megapixels"
             )
 
 
-def _size(encoded: bytes) -> tuple[int, int]:
-    """`(width, height)` as a file's head declares them; nothing is decoded.
+def _size(encoded: bytes) -> tuple[int, int, int]:
+    """`(width, height, frames)` as a file declares them; nothing is decoded.
+
+    TensorFlow decodes all frames of an animation, to give the first.
 
     Raises:
         BadInput: no head of an image.
     """
     try:
-        return Image.open(io.BytesIO(encoded), formats=FORMATS).size
+        image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+        return *image.size, getattr(image, "n_frames", 1)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadInput(f"has too many pixels ({error})") from error
     # Pillow raises whatever a broken file leads it to.
@@ -244,5 +249,7 @@ def _most_probable(labels: list[str], top_k: int) -> Callable[[np.ndarray], dict
     return outputs
 
 
-def _first_line(error: tf.errors.OpError) -> str:
-    return error.message.strip().partition("\n")[0][:200]
+def _reason(error: tf.errors.OpError) -> str:
+    """What the decoder said, without where in the graph it stands."""
+    lines = [line for line in error.message.splitlines() if not line.startswith("\t [[")]
+    return lines[-1][:200]
