@@ -25,7 +25,7 @@ PEERS = Path(__file__).parent / "inference_peers"
 NETWORK, SIZE_PX = "resnet50", 224
 FORMATS = "savedmodel,onnx,litert,openvino"
 SAVED_MODEL, OURS = "savedmodel", "our SavedModel"
-IMAGES_A_PASS = 8
+IMAGES_A_PASS = 24
 Rates = dict[str, list[float]]
 
 
@@ -169,7 +169,7 @@ def report_formats(title: str, rates: Rates, names: list[str], goal: float | Non
 
 
 def head(title: str) -> None:
-    print(f"\n{title:34}{'images/s':>10}{'spread':>18}{'ratio':>8}{'spread':>14}{'goal':>6}")
+    print(f"\n{title:34}{'images/s':>10}{'spread':>20}{'ratio':>8}{'spread':>14}{'goal':>6}")
 
 
 def row(
@@ -177,7 +177,7 @@ def row(
 ) -> None:
     ratio = [a / b for a, b in zip(upper, lower, strict=True)]
     print(
-        f"{name:34}{statistics.median(rate):>10.1f}{spread(rate):>18}"
+        f"{name:34}{statistics.median(rate):>10.1f}{spread(rate):>20}"
         f"{statistics.median(ratio):>8.2f}{spread(ratio):>14}"
         f"{'' if goal is None else format(goal, '.2f'):>6}",
         flush=True,

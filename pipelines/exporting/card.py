@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pipelines.config import ExportConfig
 from pipelines.exporting.sources import Source
 from pipelines.training.environment import environment
 
@@ -13,36 +14,30 @@ CARD = "model_card.json"
 LABELS = "labels.txt"
 
 
-def card_of(source: Source, top_k: int, formats: list[str], version: Path) -> dict[str, Any]:
-    """What a version is, before it is verified: plain values."""
+def card_of(source: Source, config: ExportConfig, version: Path) -> dict[str, Any]:
+    """What a version is, before it is verified: plain values.
+
+    `content_sha256` is the same of two exports that answer alike, in the same formats.
+    """
     measured_on = environment()
-    return {
-        "name": version.parent.name,
-        "version": int(version.name),
-        "content_sha256": content_sha256(source, top_k, formats),
-        "source": source.name,
+    content = {
         "network": source.network,
         "weights_sha256": source.weights_sha256,
         "input": dataclasses.asdict(source.input),
+        "top_k": min(config.top_k, len(source.class_names)),
+    }
+    further = {"class_names": source.class_names, "formats": config.formats}
+    return {
+        "name": version.parent.name,
+        "version": int(version.name),
+        "content_sha256": hashlib.sha256(json.dumps(content | further).encode()).hexdigest(),
+        "source": source.name,
+        **content,
         "classes": len(source.class_names),
-        "top_k": top_k,
         **source.origin,
         "commit": measured_on.pop("commit"),
         "environment": measured_on,
     }
-
-
-def content_sha256(source: Source, top_k: int, formats: list[str]) -> str:
-    """What two exports have in common that answer alike: weights, input, classes, formats."""
-    content = [
-        source.network,
-        source.weights_sha256,
-        dataclasses.asdict(source.input),
-        source.class_names,
-        top_k,
-        formats,
-    ]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def read_card(version: Path) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines import atomic
 from pipelines.config import ExportConfig
-from pipelines.exporting.card import CARD, LABELS, card_of, content_sha256, read_card
+from pipelines.exporting.card import CARD, LABELS, card_of, read_card
 from pipelines.exporting.formats import FORMATS, Network, write_formats
 from pipelines.exporting.saved_model import for_inference, save
 from pipelines.exporting.sources import Images, Source, open_source
@@ -75,37 +75,36 @@ def export(config: ExportConfig) -> Export:
         Failed: a format cannot be written, or does not answer as the trained model does.
     """
     source = open_source(config)
-    top_k = min(config.top_k, len(source.class_names))
-    content = content_sha256(source, top_k, config.formats)
     with atomic.locked(config.out):
-        latest = latest_version(config.out)
-        made = read_card(latest) if latest else None
-        if made is None or made["content_sha256"] != content:
-            latest = next_version(config.out)
-            with atomic.replacing(latest) as partial:
-                made = _write(source, config, latest, partial)
+        version, new = latest_version(config.out), next_version(config.out)
+        made = (read_card(version) if version else None) or {}
+        card = card_of(source, config, new)
+        if made.get("content_sha256") != card["content_sha256"]:
+            version = new
+            with atomic.replacing(version) as partial:
+                made = _write(source, config, card, partial)
     write_serving_configs(config.out.parent)
     verified = made["formats"]["savedmodel"]
     return Export(
-        saved_model=str(latest),
+        saved_model=str(version),
         source=made["source"],
         weights_sha256=made["weights_sha256"],
-        top_k=top_k,
+        top_k=made["top_k"],
         verified_images=verified["images"],
         largest_difference=verified["largest_difference"],
         formats=made["formats"],
     )
 
 
-def _write(source: Source, config: ExportConfig, version: Path, folder: Path) -> dict[str, Any]:
-    """Writes a version to another folder, verifies it, and gives its card."""
-    top_k = min(config.top_k, len(source.class_names))
-    card = card_of(source, top_k, config.formats, version)
+def _write(
+    source: Source, config: ExportConfig, card: dict[str, Any], folder: Path
+) -> dict[str, Any]:
+    """Writes a version, verifies it, and gives its card with what was measured."""
     model, images = source.classifier(), source.images(config.images)
     calibrated = any(name.endswith("int8") for name in config.formats)
     calibration = source.training_images(CALIBRATION_IMAGES) if calibrated else None
     lean = for_inference(model)
-    save(lean, source.input, source.class_names, top_k, card, folder)
+    save(lean, source.input, source.class_names, card["top_k"], card, folder)
     write_formats(Network(lean, calibration), config.formats, folder)
     trained = expected(model, images)
     verified = verify_saved_model(folder, images, trained)
@@ -114,10 +113,11 @@ def _write(source: Source, config: ExportConfig, version: Path, folder: Path) ->
         file, _, weights = FORMATS[name]
         verified = verify_format(name, folder / file, images, trained)
         formats[name] = _row(name, file, weights, verified, folder, images)
-    write_warm_up(folder, version.parent.name, images.encoded[0])
+    write_warm_up(folder, card["name"], images.encoded[0])
     (folder / LABELS).write_text("".join(f"{name}\n" for name in source.class_names))
-    (folder / CARD).write_text(json.dumps(card | {"formats": formats}, indent=2))
-    return card | {"formats": formats}
+    card = card | {"formats": formats}
+    (folder / CARD).write_text(json.dumps(card, indent=2))
+    return card
 
 
 def _row(
