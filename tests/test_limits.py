@@ -76,12 +76,6 @@ def test_a_request_has_a_deadline(models):
         until(lambda: "serving_images_in_flight 0.0" in ask(f"{url}/metrics").body)
 
 
-def test_a_body_that_is_too_large_is_refused(narrow):
-    answer = ask(f"{narrow}/classify/colour", bytes(2**20 + 1))
-    assert (answer.status, answer.body) == (413, {"error": "the body is larger than 1 MiB"})
-    assert_well(narrow)
-
-
 def test_an_image_with_too_many_pixels_is_refused_before_it_is_decoded(narrow):
     answer = ask(f"{narrow}/classify/colour", one_colour((255, 0, 0), (1001, 1000)))
     assert answer.status == 400
@@ -111,6 +105,13 @@ def say(url, *lines: bytes) -> bytes:
 
 
 HEAD = b"POST /classify/colour HTTP/1.1\r\nHost: here\r\n"
+
+
+def test_a_body_that_is_too_large_is_refused_and_its_client_hears_so(narrow):
+    heard = say(narrow, HEAD, b"Content-Length: 1048577\r\n\r\n", bytes(2**20 + 1))
+    assert heard.startswith(b"HTTP/1.1 413 ")
+    assert heard.endswith(b'{"error":"the body is larger than 1 MiB"}')
+    assert_well(narrow)
 
 
 def test_a_declared_gigabyte_is_refused_unread(narrow):

@@ -21,8 +21,6 @@ from pipelines.serving.versions import Signature
 MIB = 2**20
 # A place is free again when a batch is done: within the second that is the header's unit.
 RETRY_AFTER_S = 1
-# The rest of a body that nobody reads would keep the connection busy.
-CLOSE = {"Connection": "close"}
 
 
 class Admission:
@@ -98,9 +96,7 @@ class Call:
         """
         begun = time.perf_counter()
         limit = self._config.max_body_mib * MIB
-        too_large = HTTPException(
-            413, f"the body is larger than {self._config.max_body_mib} MiB", CLOSE
-        )
+        too_large = HTTPException(413, f"the body is larger than {self._config.max_body_mib} MiB")
         if int(self._request.headers.get("content-length", 0)) > limit:
             raise too_large
         body = bytearray()
@@ -112,7 +108,7 @@ class Call:
                         raise too_large
         except TimeoutError as error:
             raise HTTPException(
-                408, f"the body did not come within {self._config.read_timeout_s:g} s", CLOSE
+                408, f"the body did not come within {self._config.read_timeout_s:g} s"
             ) from error
         except ClientDisconnect as error:
             raise HTTPException(400, "the client went away before its body was whole") from error

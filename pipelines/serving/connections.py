@@ -8,7 +8,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 class PatientProtocol(H11Protocol):
     """uvicorn's HTTP protocol, that waits for a request's head no longer than `timeout_keep_alive`.
 
-    However slowly it comes: the clock starts with the connection or the head's first byte.
+    However slowly it comes: the clock starts with the connection or the head's first byte. It takes
+    the rest of a body that was refused for as long: to close a connection on a client that still
+    sends would take the answer away with it.
     """
 
     _timer: asyncio.TimerHandle | None = None

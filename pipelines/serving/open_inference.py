@@ -153,7 +153,7 @@ def _tensors(definitions: dict[str, Any]) -> list[dict[str, Any]]:
             "datatype": DATATYPES[tf.as_dtype(types_pb2.DataType.Value(tensor["dtype"]))],
             "shape": [int(size["size"]) for size in tensor["tensor_shape"]["dim"]],
         }
-        for name, tensor in definitions.items()
+        for name, tensor in sorted(definitions.items())
     ]
 
 
