@@ -332,6 +332,7 @@ def test_a_stage_that_failed_or_was_stopped_ends_the_way(best, monkeypatch):
 def test_a_search_ends_in_a_saved_model(command, tmp_path):
     prepare(PrepareConfig("digits", tmp_path / "digits", minival=0.1))
     told = "--recipe simple_cnn.demo --train.epochs 3 --tuner random --max_trials 2 --search s"
+    told += " --space small_data"
     done = command("tuning.search", "digits", *told.split(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     done = command("tuning.results", "s", "--then", ",".join(ALL), "--json", cwd=tmp_path)
