@@ -87,7 +87,9 @@ def _run(folder: Path, checkpoint: str) -> Classifier:
         class_names=names,
         data=trained.data,
         split=trained.validation_split,
-        network=lambda spec: on_all_devices(trained.network, spec, len(names), file),
+        network=lambda spec: on_all_devices(
+            trained.network, spec, len(names), file, width=trained.width
+        ),
         next=f"python -m pipelines.export {quote(str(folder))} --out saved_models/NAME "
         f"--checkpoint {checkpoint}",
     )
@@ -148,7 +150,9 @@ def _network(model: str, name: str, weights: str) -> Classifier:
     )
 
 
-def on_all_devices(network: str, spec: InputSpec, num_classes: int, weights: str | Path) -> Network:
+def on_all_devices(
+    network: str, spec: InputSpec, num_classes: int, weights: str | Path, *, width: float = 1.0
+) -> Network:
     """A network of the zoo whose devices share the images of each batch.
 
     Raises:
@@ -157,7 +161,7 @@ def on_all_devices(network: str, spec: InputSpec, num_classes: int, weights: str
     strategy = local_strategy()
     replicas = strategy.num_replicas_in_sync
     with strategy.scope():
-        model = image_classifier(network, spec, num_classes, weights)
+        model = image_classifier(network, spec, num_classes, weights, width=width)
 
     @tf.function(reduce_retracing=True)
     def logits(pixels: tf.Tensor) -> tf.Tensor:
