@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from keras_zoo.input_spec import InputSpec
 from keras_zoo.quiet import native_messages_held_back
 from keras_zoo.registry import CARDS, Card, Paper, Published, build, card
-from keras_zoo.weight_sets import published_sets
+from keras_zoo.weight_sets import input_spec, published_sets
 
 if TYPE_CHECKING:
     with native_messages_held_back():
@@ -172,6 +172,24 @@ def _plot(args: argparse.Namespace) -> str:
     return f"{row.name} is drawn in {args.out}"
 
 
+def _filters(args: argparse.Namespace) -> str:
+    row = card(args.name)
+    from keras_zoo import charts
+
+    charts.check_path(args.out)
+    channels = input_spec(row.name, args.weights).channels
+    with native_messages_held_back():
+        import keras
+
+        model = build(row.name, include_top=False, weights=args.weights)
+    first = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
+    kernel = keras.ops.convert_to_numpy(first.kernel)
+    kernel = kernel[:, :, ::-1] if channels == "BGR" else kernel
+    title = f"{row.name}, {args.weights}: {kernel.shape[-1]} filters of {first.name}"
+    charts.save(charts.filters(kernel, title), args.out)
+    return f"the first filters of {row.name} are drawn in {args.out}"
+
+
 def _timeline(args: argparse.Namespace) -> str:
     rows = sorted((row for row in CARDS.values() if row.paper), key=lambda row: row.year)
     return _answer(rows, args.json, _chart("timeline", rows, args.out))
@@ -216,6 +234,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     plotter = commands.add_parser("plot", help="draw one network's architecture (builds it)")
     plotter.add_argument("name", metavar="NAME")
+    filterer = commands.add_parser("filters", help="draw what a trained first layer looks for")
+    filterer.add_argument("name", metavar="NAME")
+    filterer.add_argument(
+        "weights", metavar="WEIGHTS", help="a published set, or a file, as build takes it"
+    )
     timeline = commands.add_parser(
         "timeline", help="networks that have a paper by year, as a table or a chart"
     )
@@ -223,11 +246,11 @@ def _parser() -> argparse.ArgumentParser:
     comparer.add_argument("names", nargs="+", metavar="NAME")
     for command in (lister, shower, timeline, comparer):
         command.add_argument("--json", action="store_true", help="for a program to read")
-    for command in (plotter, timeline, comparer):
+    for command in (plotter, filterer, timeline, comparer):
         command.add_argument(
             "--out",
             type=Path,
-            required=command is plotter,
+            required=command in (plotter, filterer),
             metavar="FILE.svg|png",
             help="draw it there",
         )
@@ -235,6 +258,7 @@ def _parser() -> argparse.ArgumentParser:
         (lister, _list),
         (shower, _show),
         (plotter, _plot),
+        (filterer, _filters),
         (timeline, _timeline),
         (comparer, _compare),
     ):

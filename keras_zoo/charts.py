@@ -1,4 +1,4 @@
-"""Charts of the cards: the zoo in time, and its accuracy against its compute.
+"""Charts: the zoo in time, its accuracy against its compute, what a first layer looks for.
 
 Each function gives a matplotlib figure; nothing is shown on a screen and no global state is kept.
 """
@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -114,6 +115,41 @@ def quadrant(cards: Sequence[Card]) -> Figure:
     axes.margins(0.14, 0.1)
     _label(axes, rows)
     return figure
+
+
+def filters(kernel: np.ndarray, title: str) -> Figure:
+    """The filters of a first convolution as pictures of what each answers most to.
+
+    Args:
+        kernel: float32 `(h, w, C, F)`; C is 1 or 3, red first.
+        title: above them.
+    """
+    picture = mosaic(kernel)
+    height, width = picture.shape[:2]
+    figure = Figure(figsize=(9, 0.7 + 8.6 * height / width), facecolor="white")
+    figure.suptitle(title, x=0.02, y=0.99, ha="left", va="top", size=12, color=_INK)
+    inches = figure.get_figheight()
+    axes = figure.add_axes((0.02, 0.1 / inches, 0.96, 1 - 0.6 / inches))
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_axis_off()
+    return figure
+
+
+def mosaic(kernel: np.ndarray) -> np.ndarray:
+    """`(h, w, C, F)` -> `(H, W, C)` in [0, 1]: the filters side by side, row after row.
+
+    Grey, 0.5, is a weight of zero, and each filter is as bright as its largest weight allows. White
+    lines of one pixel stand between them.
+    """
+    height, width, channels, count = kernel.shape
+    columns = math.ceil(math.sqrt(2 * count))
+    rows = math.ceil(count / columns)
+    picture = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1, channels))
+    largest = np.maximum(np.abs(kernel).max(axis=(0, 1, 2)), np.finfo(np.float32).tiny)
+    for number, tile in enumerate(np.moveaxis(0.5 + kernel / (2 * largest), -1, 0)):
+        top, left = (number // columns) * (height + 1), (number % columns) * (width + 1)
+        picture[top : top + height, left : left + width] = tile
+    return picture
 
 
 def _published(cards: Sequence[Card]) -> list[Card]:

@@ -787,6 +787,8 @@ class PredictConfig:
         engine: of an exported model, the format that answers: `savedmodel`, `onnx`, `litert` or
             `openvino`, or one of these compressed: `openvino-int8`.
         top_k: classes of each image to tell.
+        explain: a folder for a picture of each image, as the network saw it, under a heat map of
+            what spoke for its first answer (Grad-CAM).
     """
 
     model: str
@@ -794,6 +796,7 @@ class PredictConfig:
     checkpoint: str = "newest"
     engine: str = "savedmodel"
     top_k: int = 5
+    explain: Path | None = None
 
     rest_field: ClassVar = "images"
 

@@ -236,7 +236,7 @@ def test_there_is_a_result_for_each_size_and_each_view(numbered, monkeypatch):
 
     names = [str(number) for number in range(10)]
     spec = InputSpec(16, crop_fraction=1.0)
-    classifier = Classifier("a network", spec, names, numbered, "validation", network, "next")
+    classifier = Classifier("it", spec, names, numbered, "validation", network, None, "next")
     monkeypatch.setattr("pipelines.evaluation.evaluate.open_classifier", lambda config: classifier)
     measured = evaluate(EvaluateConfig("x", sizes_px=(8, 12), views=("centre", "flip")))
     settings = [("centre", 8), ("flip", 8), ("centre", 12), ("flip", 12)]

@@ -4,10 +4,13 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from keras_zoo import card, list_models
+from keras_zoo import build, card, list_models
 from keras_zoo.__main__ import main
+from keras_zoo.charts import mosaic
 
 CARDS_ONLY = """
 import contextlib, io, sys
@@ -44,7 +47,10 @@ def _refusal(capsys, *argv):
 def test_cards_and_help_are_answered_by_the_standard_library_alone():
     lines = ["list", "list --json", "show vgg16", "show vgg16 --json", "timeline"]
     lines += ["compare alexnet vgg16", "--help"]
-    lines += [f"{command} --help" for command in ("list", "show", "plot", "timeline", "compare")]
+    lines += [
+        f"{command} --help"
+        for command in ("list", "show", "plot", "filters", "timeline", "compare")
+    ]
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", CARDS_ONLY],
         input="\n".join(lines),
@@ -168,3 +174,31 @@ def test_without_matplotlib_a_chart_says_what_to_install(capsys, monkeypatch):
 def test_a_mistake_is_one_line_and_status_2(capsys, argv, parts):
     line = _refusal(capsys, *argv)
     assert all(part in line for part in parts)
+
+
+def test_filters_stand_side_by_side_and_zero_is_grey():
+    kernel = np.zeros((3, 2, 3, 5), np.float32)
+    kernel[1, 0, :, 3] = [0.2, -0.4, 0.1]
+    picture = mosaic(kernel)
+    # Four in a row: the fourth ends the first, the fifth begins the second.
+    assert picture.shape == (3 + 1 + 3, 4 * 2 + 3, 3)
+    np.testing.assert_allclose(picture[1, 3 * 3], [0.75, 0, 0.625])
+    assert (picture[4:, :2] == 0.5).all()
+    assert (picture[4:, 3:] == 1).all()
+    assert (picture[3] == 1).all()
+    assert (picture[:, 2] == 1).all()
+
+
+def test_filters_of_a_file_of_weights_are_drawn(tmp_path, capsys):
+    model = build("simple_cnn")
+    model.save_weights(tmp_path / "a.weights.h5")
+    out = tmp_path / "filters.png"
+    told = _answer(
+        capsys, "filters", "simple_cnn", str(tmp_path / "a.weights.h5"), "--out", str(out)
+    )
+    assert told == f"the first filters of simple_cnn are drawn in {out}\n"
+    with Image.open(out) as picture:
+        # The greys of many weights, and not only ink and paper.
+        assert len(picture.convert("L").getcolors()) > 100
+    line = _refusal(capsys, "filters", "simple_cnn", "imagenet", "--out", str(out))
+    assert "unknown weights 'imagenet' for simple_cnn; its sets: none published" in line

@@ -6,14 +6,19 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from pipelines.config import EvaluateConfig
+from pipelines.data.images import evaluation_image
 from pipelines.data.streams import encoded_images, names_and_labels, open_dataset
 from pipelines.evaluation.evaluate import evaluate
+from pipelines.exporting.grad_cam import grad_cam
 from pipelines.exporting.versions import latest_version
 from pipelines.predict import main
+from pipelines.training.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +93,31 @@ def test_a_person_reads_shares_and_names(saved_models, folder, capsys):
     shares = [float(line.split()[0].rstrip("%")) for line in lines[1:]]
     assert shares == sorted(shares, reverse=True)
     assert 0 < sum(shares) <= 100.05
+
+
+def test_an_explanation_is_the_image_under_the_heat_of_its_first_answer(
+    run, saved_models, folder, tmp_path, capsys
+):
+    """The same of the run and of the SavedModel, and nearer to black where nothing spoke for it."""
+    images = list(folder.iterdir())[:3]
+    pictures = []
+    for model, out in ((run, "run"), (saved_models / "digits", "exported")):
+        status, given, _ = answers(capsys, model, *images, "--explain", tmp_path / out)
+        files = [Path(row["explanation"]) for row in given["predictions"]]
+        assert status == 0
+        assert sorted((tmp_path / out).iterdir()) == files
+        pictures.append(np.stack([np.asarray(Image.open(file)) for file in files]).astype(int))
+    assert pictures[0].shape == (3, 320, 320, 3)
+    assert np.abs(pictures[0] - pictures[1]).max() <= 2
+
+    classifier = Run.open(run).classifier()
+    pixels = evaluation_image(images[0].read_bytes(), Run.open(run).config().input)[tf.newaxis]
+    number = np.argmax(classifier(pixels), axis=1).astype(np.int32)
+    (heat,) = grad_cam(classifier, pixels, number).numpy()
+    enlarged = Image.fromarray(heat).resize((320, 320), Image.Resampling.BICUBIC)
+    image = Image.fromarray(pixels.numpy().squeeze()).resize((320, 320), Image.Resampling.BICUBIC)
+    added = pictures[0][0].sum(axis=-1) - 1.5 * np.asarray(image)
+    assert np.corrcoef(added.ravel(), np.asarray(enlarged).ravel())[0, 1] > 0.9
 
 
 def test_an_image_larger_than_the_network_sees_is_resized(run, folder, tmp_path, capsys):

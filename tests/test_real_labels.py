@@ -115,6 +115,7 @@ def test_evaluation_counts_the_images_that_have_labels(
         data=folder,
         split="validation",
         network=lambda spec: colours,
+        explainer=None,
         next="",
     )
     monkeypatch.setattr("pipelines.evaluation.evaluate.open_classifier", lambda config: classifier)

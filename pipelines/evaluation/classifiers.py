@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from shlex import quote
 
@@ -16,12 +17,15 @@ from pipelines.errors import BadInput
 from pipelines.evaluation.predictions import Network
 from pipelines.exporting.card import CARD, LABELS, read_card
 from pipelines.exporting.engines import open_engine
+from pipelines.exporting.grad_cam import grad_cam
 from pipelines.exporting.sources import synsets
 from pipelines.exporting.versions import latest_version
 from pipelines.training.checkpoints import model_file
 from pipelines.training.model import image_classifier, logits_of
 from pipelines.training.run import Run
 from pipelines.training.strategy import local_strategy
+
+Explainer = Callable[[np.ndarray, np.ndarray], tf.Tensor]
 
 SAVED_MODEL = "savedmodel"
 DEFAULT_SPLIT = "validation"
@@ -40,6 +44,8 @@ class Classifier:
         split: of that, the images it is evaluated on.
         network: takes an `InputSpec` and gives uint8 pixels `(B, S, S, C)` of it -> probabilities
             `(B, num_classes)`; it may refuse other sizes than that of `input`.
+        explainer: gives where it looks: uint8 pixels `(B, S, S, C)`, int32 class ids `(B,)` ->
+            Grad-CAM, float32 `(B, h, w)` in [0, 1].
         next: the command that goes on with it.
         named: whether data must have classes of these names, and not just as many.
     """
@@ -50,6 +56,7 @@ class Classifier:
     data: Path | None
     split: str
     network: Callable[[InputSpec], Network]
+    explainer: Callable[[], Explainer]
     next: str
     named: bool = True
 
@@ -90,6 +97,7 @@ def _run(folder: Path, checkpoint: str) -> Classifier:
         network=lambda spec: on_all_devices(
             trained.network, spec, len(names), file, width=trained.width
         ),
+        explainer=lambda: partial(grad_cam, run.classifier(checkpoint)),
         next=f"python -m pipelines.export {quote(str(folder))} --out saved_models/NAME "
         f"--checkpoint {checkpoint}",
     )
@@ -113,6 +121,11 @@ def _exported(model: str, version: Path, engine: str) -> Classifier:
         # A single-precision 0 may be any number below the smallest of single precision.
         return lambda pixels: np.maximum(run(pixels), _SMALLEST).astype(np.float64)
 
+    def explainer() -> Explainer:
+        loaded = tf.saved_model.load(version)
+        # Variables live as long as what they were loaded into.
+        return lambda pixels, class_ids: loaded.explain(pixels, class_ids)
+
     trained = card.get("train", {})
     return Classifier(
         title=f"{version} ({engine})",
@@ -121,6 +134,7 @@ def _exported(model: str, version: Path, engine: str) -> Classifier:
         data=Path(card["data"]) if card["data"] else None,
         split=trained.get("validation_split", DEFAULT_SPLIT),
         network=network,
+        explainer=explainer,
         next=f"python -m pipelines.serve {quote(str(version.parent.parent))}",
     )
 
@@ -145,6 +159,7 @@ def _network(model: str, name: str, weights: str) -> Classifier:
         data=None,
         split=DEFAULT_SPLIT,
         network=lambda spec: on_all_devices(name, spec, classes, weights),
+        explainer=lambda: partial(grad_cam, image_classifier(name, spec, classes, weights)),
         next=f"python -m pipelines.export {name} --init {quote(weights)} --out saved_models/NAME",
         named=False,
     )

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -10,28 +10,33 @@ import numpy as np
 import tensorflow as tf
 
 from keras_zoo import InputSpec
+from pipelines import atomic
 from pipelines.config import PredictConfig
 from pipelines.data.images import evaluation_image, hush_transposing
 from pipelines.data.sources import BESIDE_IMAGES
 from pipelines.errors import BadInput
 from pipelines.evaluation.classifiers import open_classifier
+from pipelines.reporting.heat import heat_over
 
 BATCH_SIZE = 32
 STANDARD_INPUT = "-"
+PICTURE_PX = 320
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of an image, the first one first."""
+    """The most probable classes of an image, the first one first, and its explanation's file."""
 
     image: str
     classes: list[str]
     class_ids: list[int]
     probabilities: list[float]
+    explanation: str | None = None
 
     def __str__(self) -> str:
         answers = zip(self.probabilities, self.classes, strict=True)
-        return "\n".join([self.image, *(f"  {share:7.2%}  {name}" for share, name in answers)])
+        lines = [self.image, *(f"  {share:7.2%}  {name}" for share, name in answers)]
+        return "\n".join([*lines, f"  {self.explanation}"] if self.explanation else lines)
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ def predict(config: PredictConfig) -> Predictions:
     """
     classifier = open_classifier(config)
     network = classifier.network(classifier.input)
+    explain = config.explain and classifier.explainer()
     names = classifier.class_names
     unreadable: list[Unreadable] = []
     readable = _readable(config.images, classifier.input, unreadable)
@@ -85,11 +91,30 @@ def predict(config: PredictConfig) -> Predictions:
         probabilities = network(np.stack([pixels for _, pixels in batch]))
         ids = np.argsort(-probabilities, axis=1, kind="stable")[:, : config.top_k]
         shares = np.take_along_axis(probabilities, ids, axis=1)
-        predictions += [
+        answered = [
             Prediction(image, [names[number] for number in row], row.tolist(), share.tolist())
             for (image, _), row, share in zip(batch, ids, shares, strict=True)
         ]
+        if config.explain:
+            heat = explain(np.stack([pixels for _, pixels in batch]), np.int32(ids[:, 0])).numpy()
+            answered = [
+                _explained(prediction, len(predictions) + number, pixels, each, config.explain)
+                for number, (prediction, (_, pixels), each) in enumerate(
+                    zip(answered, batch, heat, strict=True), start=1
+                )
+            ]
+        predictions += answered
     return Predictions(classifier.title, predictions, unreadable)
+
+
+def _explained(
+    prediction: Prediction, number: int, pixels: np.ndarray, heat: np.ndarray, folder: Path
+) -> Prediction:
+    """Writes the picture of an image under its heat; numbers tell images of one name apart."""
+    file = folder / f"{number:04d}_{Path(prediction.image).stem.replace(' ', '_')}.png"
+    with atomic.replacing(file) as partial:
+        heat_over(pixels, heat).resize((PICTURE_PX, PICTURE_PX)).save(partial)
+    return replace(prediction, explanation=str(file))
 
 
 def _readable(

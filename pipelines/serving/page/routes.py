@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from matplotlib import colormaps
 from PIL import Image
 
 from pipelines.errors import BadInput
+from pipelines.reporting.heat import heat_colours
 from pipelines.serving.admission import Admission
 from pipelines.serving.classify import BODY, THE_FILE, image_file
 from pipelines.serving.openapi import answers, takes
@@ -35,7 +35,6 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-COLOURS = np.uint8(np.round(255 * colormaps["inferno"](np.arange(256))[:, :3]))
 
 
 def routes(repository: Repository, admission: Admission) -> APIRouter:
@@ -101,9 +100,7 @@ def _pictures(pixels: np.ndarray, heat: np.ndarray) -> tuple[str, str]:
     Returns:
         The pixels unchanged; and the heat, interpolated to their size, from dark to bright.
     """
-    enlarged = Image.fromarray(heat).resize(pixels.shape[1::-1], Image.Resampling.BICUBIC)
-    levels = np.uint8(np.round(255 * np.clip(np.asarray(enlarged), 0, 1)))
-    return _address(pixels.squeeze()), _address(COLOURS[levels])
+    return _address(pixels.squeeze()), _address(heat_colours(heat, pixels.shape[1::-1]))
 
 
 def _address(pixels: np.ndarray) -> str:
