@@ -1,5 +1,6 @@
 """A prepared data set, a trained run and an exported model, made once and shared by the tests."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,11 +107,12 @@ def saved_models(run, workplace):
 
 
 @pytest.fixture(scope="session")
-def compressed(run, workplace):
-    """The digits in every format, compressed in every way."""
+def compressed(run, saved_models, workplace):
+    """The digits' second version: in every format, compressed in every way."""
     from pipelines.exporting.export import export
 
     out = workplace / "compressed" / "digits"
+    shutil.copytree(saved_models / "digits", out)
     formats = "savedmodel,onnx,litert,openvino"
     return export(ExportConfig(run, out, format=formats, quantize="int8,dynamic,float16"))
 
