@@ -1,8 +1,11 @@
 """What clients say to the server, and what it answers: with a model whose answer is a formula."""
 
+import base64
 import io
 import json
 import struct
+import threading
+import tracemalloc
 
 import colour_model
 import numpy as np
@@ -169,7 +172,7 @@ def test_infer_gives_the_outputs_that_are_asked_for(server):
 
 
 def test_the_server_and_its_models_describe_themselves(server):
-    assert ask(f"{server}/v2").body["extensions"] == ["binary_tensor_data"]
+    assert ask(f"{server}/v2").body["extensions"] == []
     for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/colour/ready", "/healthz"):
         assert ask(server + path).status == 200
     assert ask(f"{server}/v2/models/colour").body == {
@@ -186,20 +189,22 @@ def test_the_server_and_its_models_describe_themselves(server):
     assert ask(f"{server}/classify").body == {"models": [{"name": "colour", "versions": [3]}]}
 
 
-def form(*parts):
+def form(*parts, media="multipart/form-data"):
     """A multipart body, and the header that goes with it."""
     lines = []
     for head, content in parts:
         lines += [b"--cut", f"Content-Disposition: form-data; {head}".encode(), b"", content]
     body = b"\r\n".join([*lines, b"--cut--", b""])
-    return body, {"Content-Type": "multipart/form-data; boundary=cut"}
+    return body, {"Content-Type": f"{media}; boundary=cut"}
 
 
-@pytest.mark.parametrize("as_form", [False, True])
-def test_classify_takes_a_file(server, as_form):
+@pytest.mark.parametrize("media", [None, "multipart/form-data", "Multipart/Form-Data"])
+def test_classify_takes_a_file(server, media):
     file = one_colour(PICTURES[3], form="JPEG")
-    uploaded = form(('name="note"', b"mine"), ('name="image"; filename="a.jpg"', file))
-    answer = ask(f"{server}/classify/colour", *(uploaded if as_form else (file, None)))
+    body, headers = form(
+        ('name="note"', b"mine"), ('name="image"; filename="a.jpg"', file), media=media
+    )
+    answer = ask(f"{server}/classify/colour", *((body, headers) if media else (file, None)))
     assert answer.status == 200
     assert (answer.body["model"], answer.body["version"]) == ("colour", 3)
     ids, names, _ = expected(PICTURES[3])
@@ -274,7 +279,8 @@ PREDICT, INFER = "/v1/models/colour:predict", "/v2/models/colour/infer"
         (PREDICT, {"instances": [{"b64": "é"}]}, 400, "not valid base64"),
         (PREDICT, {"instances": [GOOD_IMAGE, BAD_IMAGE]}, 400, "instance 1 is not an image (JPEG"),
         (PREDICT, {"instances": [GOOD_IMAGE] * 33}, 400, "33 images in one request; from 1 to 32"),
-        (PREDICT, {"instances": [1] * 10_000}, 400, "instance 0 is not"),
+        (PREDICT, {"instances": [1] * 10_000}, 400, "10000 images in one request"),
+        (PREDICT, {"instances": [1] * 33} | AS_PIXELS, 400, "33 images in one request"),
         (PREDICT, {"inputs": GOOD_IMAGE}, 400, "inputs is neither a list"),
         (PREDICT, {"instances": [1], "signature_name": "no"}, 400, "unknown signature 'no'"),
         (PREDICT, {"instances": [1], "signature_name": [1]}, 400, "signature_name is not a string"),
@@ -284,6 +290,7 @@ PREDICT, INFER = "/v1/models/colour:predict", "/v2/models/colour/infer"
         (INFER, {"inputs": [tensor(["YQ=="], shape=[1])]}, 400, "instance 0 is not an image"),
         (INFER, {"inputs": [tensor(["YQ=="])]}, 400, "has 1 elements; its shape [4]"),
         (INFER, {"inputs": [tensor(["YQ=="], shape=[-1])]}, 400, "shape is not a list"),
+        (INFER, {"inputs": [tensor([], shape=[33])]}, 400, "33 images in one request"),
         (INFER, {"inputs": [tensor(["YQ=="], shape=[1, 1])]}, 400, "image_bytes takes (None,)"),
         (INFER, {"inputs": [tensor([1.0], datatype="FP32")]}, 400, "datatype is 'FP32'; 'BYTES'"),
         (INFER, {"inputs": [tensor([1], name="x")]}, 400, "name is 'x'; 'image_bytes'"),
@@ -328,6 +335,77 @@ def test_pixels_that_are_none_are_refused(server, values, told):
     assert told in answer.body["error"]
 
 
+def test_no_number_is_too_long_or_too_large_to_be_refused(server):
+    digits = "9" * 5000
+    for path in (
+        f"/v1/models/colour/versions/{digits}",
+        f"/v2/models/colour/versions/{digits}/ready",
+    ):
+        assert ask(server + path).status == 404
+    answer = ask(server + INFER, {}, {"Inference-Header-Content-Length": digits})
+    assert (answer.status, "not a number of bytes" in answer.body["error"]) == (400, True)
+    for shape in ([10**20, 0, 1, 3], [1, 10**20, 10**20, 3], [0, 1, 1, 3]):
+        described = tensor([], "images", "UINT8", shape)
+        answer = infer(server, {"parameters": AS_PIXELS, "inputs": [described]})
+        assert answer.status == 400, answer.body
+
+
+@pytest.mark.parametrize("path", [PREDICT, INFER])
+def test_more_json_values_than_it_takes_to_hold_up_others_are_refused(server, path):
+    answer = ask(server + path, b'{"instances":[' + b"{}," * 2_000_000 + b"{}]}")
+    assert answer.status == 413
+    assert "up to 4000003 values, of at most 2000000" in answer.body["error"]
+
+
+LONG = ["x" * 100_000] + ["a"] * 999
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (PREDICT, {"instances": [LONG]} | AS_PIXELS),
+        (
+            INFER,
+            {"inputs": [tensor(LONG, "images", "UINT8", (1, 1, 1, 3))], "parameters": AS_PIXELS},
+        ),
+    ],
+)
+def test_text_among_pixels_takes_no_more_memory_than_it_is_long(server, path, body):
+    tracemalloc.start()
+    try:
+        answer = ask(server + path, body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (answer.status, peak < 10_000_000) == (400, True), peak
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (PREDICT, {"instances": [GOOD_IMAGE]}),
+        (INFER, {"inputs": [tensor([GOOD_IMAGE["b64"]], shape=[1])]}),
+    ],
+)
+def test_others_are_answered_while_a_request_is_read(server, monkeypatch, path, body):
+    reading, others = threading.Event(), threading.Event()
+    decode, answered = base64.b64decode, []
+
+    def held(text, validate):
+        reading.set()
+        answered.append(others.wait(10))
+        return decode(text, validate=validate)
+
+    monkeypatch.setattr(base64, "b64decode", held)
+    request = threading.Thread(target=ask, args=(server + path, body))
+    request.start()
+    assert reading.wait(10)
+    assert ask(f"{server}/healthz").status == 200
+    others.set()
+    request.join()
+    assert answered == [True]
+
+
 @pytest.mark.parametrize(
     ("length", "told"), [("x", "not a number of bytes"), ("4", "not JSON that can be read")]
 )
@@ -344,6 +422,13 @@ def test_binary_data_that_ends_early_is_refused(server, binary):
     answer = infer(server, {"inputs": [described]}, binary)
     assert answer.status == 400
     assert "the binary data ends inside" in answer.body["error"]
+
+
+def test_binary_data_is_read_no_further_than_its_shape_says(server):
+    described = tensor(shape=[2], binary_data_size=400)
+    answer = infer(server, {"inputs": [described]}, bytes(400))
+    assert answer.status == 400
+    assert "does not have 2 elements, as its shape says" in answer.body["error"]
 
 
 def test_forms_without_a_file_are_refused(server):

@@ -134,14 +134,22 @@ class Call:
         self._spent("network", max(row.network_s for row in rows))
         return signature.outputs(np.stack([row.outputs for row in rows]))
 
+    def require_images(self, number: int) -> None:
+        """Refuses a request for what it is said to hold, before any of that is read.
+
+        Raises:
+            BadInput: no images, or more than allowed.
+        """
+        if not 0 < number <= self._config.max_instances:
+            raise BadInput(
+                f"{number} images in one request; from 1 to {self._config.max_instances}"
+            )
+
     async def pixels(
         self, signature: Signature, items: Sequence[Any], called: str
     ) -> list[np.ndarray]:
         """What the network gets of each item, uint8 `(S, S, C)`, each decoded on its own."""
-        if not 0 < len(items) <= self._config.max_instances:
-            raise BadInput(
-                f"{len(items)} images in one request; from 1 to {self._config.max_instances}"
-            )
+        self.require_images(len(items))
         self._admission.take(len(items) - 1)
         self.places = len(items)
         self._request.state.facts["images"] = len(items)

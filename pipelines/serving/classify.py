@@ -66,7 +66,7 @@ async def image_file(request: Request, body: bytes) -> bytes:
     Raises:
         BadInput: a form without a file.
     """
-    if not request.headers.get("content-type", "").startswith(FORM):
+    if not request.headers.get("content-type", "").lower().startswith(FORM):
         return body
 
     async def chunks() -> AsyncIterator[bytes]:

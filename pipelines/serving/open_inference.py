@@ -5,11 +5,13 @@ tensor data extension for inputs; outputs are JSON. A request's parameter `signa
 what a model is asked for. A file in JSON is the base64 of its bytes, since JSON has none.
 """
 
-import json
+import asyncio
 import math
+import re
 import struct
 from collections.abc import Callable, Iterator
 from importlib.metadata import version as version_of
+from itertools import islice
 from typing import Annotated, Any
 
 import numpy as np
@@ -22,7 +24,12 @@ from pipelines.errors import BadInput
 from pipelines.serving.admission import Admission
 from pipelines.serving.openapi import answers, takes
 from pipelines.serving.repository import Repository
-from pipelines.serving.tensorflow_serving import DEFAULT_SIGNATURE, from_base64, images
+from pipelines.serving.tensorflow_serving import (
+    DEFAULT_SIGNATURE,
+    from_base64,
+    from_json,
+    from_numbers,
+)
 from pipelines.serving.versions import ServedVersion, Signature
 
 DATATYPES = {tf.string: "BYTES", tf.uint8: "UINT8", tf.int32: "INT32", tf.float32: "FP32"}
@@ -66,7 +73,7 @@ def routes(repository: Repository, admission: Admission) -> APIRouter:
     @router.get("/v2")
     async def server() -> dict[str, Any]:
         name = "imagenet-classics-zoo"
-        return {"name": name, "version": version_of(name), "extensions": ["binary_tensor_data"]}
+        return {"name": name, "version": version_of(name), "extensions": []}
 
     @router.get("/v2/health/live", response_class=Response)
     async def live() -> Response:
@@ -126,10 +133,14 @@ def _add_version(
     ) -> dict[str, Any]:
         request.state.facts.update(model=version.name, version=version.number)
         async with admission.admitted(request) as call:
-            question, binary = _parts(await call.body(), request.headers.get(JSON_LENGTH))
-            signature = version.signature(_signature_name(question))
+            question, signature, items = await asyncio.to_thread(
+                _read,
+                await call.body(),
+                request.headers.get(JSON_LENGTH),
+                version,
+                call.require_images,
+            )
             asked = _asked(question)
-            items = _items(question, binary, signature)
             outputs = await call.answer(signature, items)
         if unknown := asked - outputs.keys():
             raise BadInput(f"unknown output {min(unknown)[:80]!r}; there are {', '.join(outputs)}")
@@ -157,18 +168,27 @@ def _tensors(definitions: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _parts(body: bytes, json_length: str | None) -> tuple[dict[str, Any], bytes]:
+def _read(
+    body: bytes,
+    json_length: str | None,
+    version: ServedVersion,
+    require_images: Callable[[int], None],
+) -> tuple[dict[str, Any], Signature, list[bytes] | np.ndarray]:
+    """The JSON object of a request, what it asks, and about which items."""
+    question, binary = _parts(body, json_length)
+    signature = version.signature(_signature_name(question))
+    return question, signature, _items(question, binary, signature, require_images)
+
+
+def _parts(body: bytes, json_length: str | None) -> tuple[dict[str, Any], memoryview]:
     """The JSON object of a request, and the binary data behind it."""
-    if json_length is not None and not (json_length.isascii() and json_length.isdecimal()):
+    if json_length is not None and not re.fullmatch("[0-9]{1,10}", json_length):
         raise BadInput(f"{JSON_LENGTH} is {json_length[:80]!r}, not a number of bytes")
     split = len(body) if json_length is None else int(json_length)
-    try:
-        question = json.loads(body[:split])
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"the body is not JSON that can be read: {error}") from error
+    question = from_json(body[:split])
     if not isinstance(question, dict) or not isinstance(question.get("inputs"), list):
         raise BadInput('the body is not {"inputs": [{"name", "shape", "datatype", "data"}]}')
-    return question, body[split:]
+    return question, memoryview(body)[split:]
 
 
 def _signature_name(question: dict[str, Any]) -> str:
@@ -196,7 +216,10 @@ def _asked(question: dict[str, Any]) -> set[str]:
 
 
 def _items(
-    question: dict[str, Any], binary: bytes, signature: Signature
+    question: dict[str, Any],
+    binary: memoryview,
+    signature: Signature,
+    require_images: Callable[[int], None],
 ) -> list[bytes] | np.ndarray:
     """The images of a request's one input."""
     inputs = question["inputs"]
@@ -208,44 +231,47 @@ def _items(
         if tensor.get(key) != value:
             raise BadInput(f"the input's {key} is {str(tensor.get(key))[:80]!r}; {value!r}")
     shape = tensor.get("shape")
-    if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
-        raise BadInput("the input's shape is not a list of whole numbers from 0 on")
+    if not isinstance(shape, list) or not all(type(n) is int and n >= 1 for n in shape):
+        raise BadInput("the input's shape is not a list of whole numbers from 1 on")
     if not signature.spec.shape.is_compatible_with(shape):
         raise BadInput(
-            f"the input's shape is {shape}; {signature.input_name} takes {signature.spec.shape}"
+            f"the input's shape is {str(shape)[:80]}; {signature.input_name} takes "
+            f"{signature.spec.shape}"
         )
+    require_images(shape[0])
     size = _parameters(tensor).get("binary_data_size")
     if size is not None:
         if size != len(binary):
-            raise BadInput(f"binary_data_size is {size}; {len(binary)} bytes follow the JSON")
+            raise BadInput(
+                f"binary_data_size is {str(size)[:80]}; {len(binary)} bytes follow the JSON"
+            )
         return FROM_BINARY[expected["datatype"]](binary, shape)
-    return FROM_JSON[expected["datatype"]](tensor.get("data"), shape, signature)
+    return FROM_JSON[expected["datatype"]](tensor.get("data"), shape)
 
 
-def _files_of_json(data: Any, shape: list[int], signature: Signature) -> list[bytes]:
+def _files_of_json(data: Any, shape: list[int]) -> list[bytes]:
     if not isinstance(data, list) or not all(isinstance(text, str) for text in data):
         raise BadInput("data is not a list of strings, the base64 of an image file each")
     _require_length(len(data), shape)
     return [from_base64(text, f"element {number} of data") for number, text in enumerate(data)]
 
 
-def _images_of_json(data: Any, shape: list[int], signature: Signature) -> np.ndarray:
+def _images_of_json(data: Any, shape: list[int]) -> np.ndarray:
     """Of a flat list or a nested one, both of which the protocol allows."""
-    try:
-        array = np.asarray(data)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise BadInput(f"data is not equally nested lists of numbers: {error}") from error
-    _require_length(array.size, shape)
-    return images(array.reshape(shape), signature)
+    pixels = from_numbers(data)
+    _require_length(pixels.size, shape)
+    return pixels.reshape(shape)
 
 
-def _files_of_binary(binary: bytes, shape: list[int]) -> list[bytes]:
-    files = list(_elements(binary))
-    _require_length(len(files), shape)
+def _files_of_binary(binary: memoryview, shape: list[int]) -> list[bytes]:
+    elements = _elements(binary)
+    files = [*islice(elements, shape[0])]
+    if len(files) < shape[0] or next(elements, None) is not None:
+        raise BadInput(f"the binary data does not have {shape[0]} elements, as its shape says")
     return files
 
 
-def _elements(binary: bytes) -> Iterator[bytes]:
+def _elements(binary: memoryview) -> Iterator[bytes]:
     """The elements of a BYTES tensor: the length of each in four bytes before it."""
     at = 0
     while at < len(binary):
@@ -255,18 +281,20 @@ def _elements(binary: bytes) -> Iterator[bytes]:
         at += LENGTH.size
         if length > len(binary) - at:
             raise BadInput("the binary data ends inside an element")
-        yield binary[at : at + length]
+        yield bytes(binary[at : at + length])
         at += length
 
 
-def _images_of_binary(binary: bytes, shape: list[int]) -> np.ndarray:
+def _images_of_binary(binary: memoryview, shape: list[int]) -> np.ndarray:
     _require_length(len(binary), shape)
     return np.frombuffer(binary, np.uint8).reshape(shape)
 
 
 def _require_length(length: int, shape: list[int]) -> None:
     if length != math.prod(shape):
-        raise BadInput(f"the input has {length} elements; its shape {shape} says otherwise")
+        raise BadInput(
+            f"the input has {length} elements; its shape {str(shape)[:80]} says otherwise"
+        )
 
 
 FROM_JSON = {"BYTES": _files_of_json, "UINT8": _images_of_json}

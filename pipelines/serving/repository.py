@@ -153,13 +153,14 @@ class Repository:
             HTTPException: 404, it is not served.
         """
         available = self._model_of(name).available
-        if not version.isascii() or not version.isdecimal() or int(version) not in available:
+        by_text = {str(number): served for number, served in available.items()}
+        if version not in by_text:
             raise HTTPException(
                 404,
                 f"model {name!r} has no version {version[:80]!r} here; "
                 f"served: {sorted(available, reverse=True)}",
             )
-        return available[int(version)]
+        return by_text[version]
 
     def labelled(self, name: str, label: str) -> ServedVersion:
         """A version of a model by its label.

@@ -4,14 +4,17 @@ https://www.tensorflow.org/tfx/serving/api_rest. `:classify` and `:regress` are 
 `tf.Example`s, and no exported model does.
 """
 
+import asyncio
 import base64
 import json
 from collections.abc import Callable
+from itertools import chain
 from typing import Annotated, Any
 
 import numpy as np
 import tensorflow as tf
 from fastapi import APIRouter, Depends, Request
+from starlette.exceptions import HTTPException
 
 from pipelines.errors import BadInput
 from pipelines.serving.admission import Admission
@@ -20,6 +23,8 @@ from pipelines.serving.repository import Repository
 from pipelines.serving.versions import ServedVersion, Signature
 
 DEFAULT_SIGNATURE = "serving_default"
+# The parser lets nothing else run: so many take it a third of a second.
+MAX_JSON_VALUES = 2_000_000
 EXAMPLE = {"instances": [{"b64": "<base64 of an image file>"}]}
 PREDICT_BODY = {
     "type": "object",
@@ -92,21 +97,48 @@ def _add_version(router: APIRouter, path: str, find: Callable, admission: Admiss
     ) -> dict[str, Any]:
         request.state.facts.update(model=version.name, version=version.number)
         async with admission.admitted(request) as call:
-            question = _object(await call.body())
-            signature = version.signature(_signature_name(question))
-            form = _form(question)
-            items = READ[form](question[form], signature)
+            form, signature, items = await asyncio.to_thread(
+                _read, await call.body(), version, call.require_images
+            )
             return WRITE[form](await call.answer(signature, items))
 
 
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        question = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"the body is not JSON that can be read: {error}") from error
+def _read(
+    body: bytes, version: ServedVersion, require_images: Callable[[int], None]
+) -> tuple[str, Signature, list[bytes] | np.ndarray]:
+    """What form a request has, what it asks, and about which items."""
+    question = from_json(body)
     if not isinstance(question, dict):
         raise BadInput(f"the body is not an object like {json.dumps(EXAMPLE)}")
-    return question
+    signature = version.signature(_signature_name(question))
+    form = _form(question)
+    values = READ[form](question[form], signature.input_name)
+    require_images(len(values))
+    if signature.spec.dtype != tf.string:
+        return form, signature, images(values, signature)
+    which = f"{form.removesuffix('s')} {{}}"
+    return form, signature, [_bytes(value, which.format(n)) for n, value in enumerate(values)]
+
+
+def from_json(body: bytes) -> Any:
+    """The value that a body stands for.
+
+    Raises:
+        HTTPException: 413, it may hold more than `MAX_JSON_VALUES` values.
+        BadInput: it is no JSON.
+    """
+    # Base64 has none of these.
+    most = len(body) - len(body.translate(None, b",[{"))
+    if most > MAX_JSON_VALUES:
+        raise HTTPException(
+            413,
+            f"the JSON holds up to {most} values, of at most {MAX_JSON_VALUES}; send images as "
+            "files, or pixels as the binary data of /v2",
+        )
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"the body is not JSON that can be read: {error}") from error
 
 
 def _signature_name(question: dict[str, Any]) -> str:
@@ -126,31 +158,22 @@ def _form(question: dict[str, Any]) -> str:
     return given[0]
 
 
-def _rows(instances: Any, signature: Signature) -> list[bytes] | np.ndarray:
-    """The items of the row form: a value each, or an object that names its one input."""
+def _rows(instances: Any, name: str) -> list[Any]:
+    """The values of the row form: each as it is, or in an object that names its one input."""
     if not isinstance(instances, list) or not instances:
         raise BadInput(f"instances is not a list like that of {json.dumps(EXAMPLE)}")
-    name = signature.input_name
-    values = [
+    return [
         instance[name] if isinstance(instance, dict) and instance.keys() == {name} else instance
         for instance in instances
     ]
-    return _batch(values, "instance", signature)
 
 
-def _columns(inputs: Any, signature: Signature) -> list[bytes] | np.ndarray:
-    """The items of the column form: a list, or an object with the list of its one input."""
-    name = signature.input_name
+def _columns(inputs: Any, name: str) -> list[Any]:
+    """The values of the column form: a list, or an object with the list of its one input."""
     values = inputs[name] if isinstance(inputs, dict) and inputs.keys() == {name} else inputs
     if not isinstance(values, list) or not values:
         raise BadInput(f'inputs is neither a list nor {{"{name}": [...]}}')
-    return _batch(values, "input", signature)
-
-
-def _batch(values: list[Any], each: str, signature: Signature) -> list[bytes] | np.ndarray:
-    if signature.spec.dtype == tf.string:
-        return [_bytes(value, f"{each} {number}") for number, value in enumerate(values)]
-    return images(values, signature)
+    return values
 
 
 def _bytes(value: Any, which: str) -> bytes:
@@ -177,20 +200,35 @@ def images(values: list[Any], signature: Signature) -> np.ndarray:
     Raises:
         BadInput: another shape, or anything but whole numbers from 0 to 255.
     """
-    try:
-        array = np.asarray(values)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise BadInput(f"the images are not equally nested lists of numbers: {error}") from error
-    if array.dtype.kind not in "iu" or array.min(initial=0) < 0 or array.max(initial=0) > 255:
-        raise BadInput(
-            f"{signature.input_name} takes whole numbers from 0 to 255, in equally nested lists"
-        )
+    array = from_numbers(values)
     if not signature.spec.shape.is_compatible_with(array.shape):
         raise BadInput(
             f"the images have the shape {array.shape}; {signature.input_name} takes "
             f"{signature.spec.shape}"
         )
-    return array.astype(np.uint8)
+    return array
+
+
+def from_numbers(values: Any) -> np.ndarray:
+    """A list, or equally nested lists -> uint8, in their shape.
+
+    Raises:
+        BadInput: anything but whole numbers from 0 to 255, or lists of different lengths.
+    """
+    leaves, shape = [values], ()
+    # Each pass opens all the lists of one depth.
+    while {*map(type, leaves)} == {list}:
+        lengths = {*map(len, leaves)}
+        if len(lengths) > 1:
+            raise BadInput("the pixels are not equally nested: lists beside each other differ")
+        shape += (*lengths,)
+        leaves = [*chain.from_iterable(leaves)]
+    try:
+        if {*map(type, leaves)} == {int}:
+            return np.frombuffer(bytes(leaves), np.uint8).reshape(shape)
+    except ValueError:
+        pass
+    raise BadInput("pixels are whole numbers from 0 to 255, in equally nested lists")
 
 
 def _by_row(outputs: dict[str, np.ndarray]) -> dict[str, Any]:
