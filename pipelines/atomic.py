@@ -52,6 +52,17 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Holds a folder once whoever holds it lets go: for what takes a moment."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _hold(folder: Path, held: ExitStack) -> bool:
     """Locks a folder, unless the process that held it was just removing it; tells which."""
     folder.mkdir(parents=True, exist_ok=True)

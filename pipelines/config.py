@@ -818,13 +818,14 @@ class ExportConfig:
         labels: a file with the name of each class of a network, one a line; ImageNet's synsets
             unless given. A run knows its own.
         data: a prepared data set; its images are what the exported model is verified with. The
-            run's own unless given; for a network, two photographs unless given.
+            run's own unless given; for a network, two photographs unless given or quantized.
         checkpoint: of a run: `newest`, or `best`: of the epoch with the best top-1.
         top_k: labels in an answer.
         format: `savedmodel`, which is always written, and further formats of the network alone:
             `onnx`, `litert`, `openvino`, with commas between. They need the extra `formats`.
         quantize: how each of these is compressed besides: `int8`, weights and activations, whose
             ranges training images give; `dynamic`, weights; `float16`, weights at half the bits.
+            One that surely costs more than 0.01 of top-1 is refused.
         images: images of the validation split that each format is verified with, at most.
     """
 

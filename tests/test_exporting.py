@@ -1,12 +1,15 @@
 """What an exported model is, seen from outside: no code of ours on the client's side."""
 
 import dataclasses
+import fcntl
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import keras
@@ -23,14 +26,18 @@ from sklearn.datasets import load_digits
 from tensorflow.core.framework import tensor_pb2
 
 import keras_zoo
-from pipelines.config import ExportConfig
+from pipelines.config import ExportConfig, ServeConfig
 from pipelines.data.streams import encoded_images, evaluation_stream, open_dataset
 from pipelines.errors import BadInput, Failed
+from pipelines.exporting import fresh_process, verification
 from pipelines.exporting.engines import open_engine
 from pipelines.exporting.export import export
 from pipelines.exporting.folding import fold_batch_norm
 from pipelines.exporting.grad_cam import grad_cam
+from pipelines.exporting.sources import Images, open_source
 from pipelines.exporting.versions import latest_version, write_serving_configs
+from pipelines.serving.observing import Metrics
+from pipelines.serving.versions import Loader
 from pipelines.training.checkpoints import MODEL
 from pipelines.training.run import Run
 from pipelines.training.state import State
@@ -254,6 +261,54 @@ def test_tensorflow_servings_configs_list_every_model(saved_models, tmp_path):
     assert "max_batch_size { value: 32 }" in (saved_models / "batching.config").read_text()
 
 
+CONFIG_PROTO = """
+name: "config.proto" package: "of" syntax: "proto3"
+message_type {
+  name: "Model"
+  field { name: "name" number: 1 type: TYPE_STRING label: LABEL_OPTIONAL }
+  field { name: "base_path" number: 2 type: TYPE_STRING label: LABEL_OPTIONAL }
+  field { name: "model_platform" number: 4 type: TYPE_STRING label: LABEL_OPTIONAL }
+}
+message_type {
+  name: "Models"
+  field { name: "config" number: 1 type: TYPE_MESSAGE label: LABEL_REPEATED type_name: ".of.Model" }
+}
+message_type {
+  name: "Server"
+  field { name: "model_config_list" number: 1 type: TYPE_MESSAGE label: LABEL_OPTIONAL
+          type_name: ".of.Models" }
+}
+"""
+
+
+def test_any_name_of_a_model_is_read_back_from_tensorflow_servings_config(tmp_path):
+    names = ['6" pots', "back\\slash", "new\nline", "Blüten"]
+    for name in names:
+        (tmp_path / name / "1").mkdir(parents=True)
+    write_serving_configs(tmp_path)
+    pool = DescriptorPool()
+    pool.Add(text_format.Parse(CONFIG_PROTO, FileDescriptorProto()))
+    config = GetMessageClass(pool.FindMessageTypeByName("of.Server"))()
+    text_format.Parse((tmp_path / "models.config").read_text(), config)
+    rows = config.model_config_list.config
+    assert [row.name for row in rows] == sorted(names)
+    assert [row.base_path for row in rows] == [f"/models/{name}" for name in sorted(names)]
+
+
+def test_exports_that_end_at_once_write_the_configs_in_turn(tmp_path):
+    (tmp_path / "first" / "1").mkdir(parents=True)
+    held = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    another = threading.Thread(target=write_serving_configs, args=[tmp_path])
+    another.start()
+    another.join(0.2)
+    assert another.is_alive()
+    (tmp_path / "second" / "1").mkdir(parents=True)
+    os.close(held)
+    another.join()
+    assert 'name: "second"' in (tmp_path / "models.config").read_text()
+
+
 def test_a_weight_is_stored_once(version, run):
     model = Run.open(run).classifier()
     parameters = sum(4 * np.prod(weight.shape) for weight in model.weights)
@@ -318,20 +373,78 @@ def test_a_format_that_there_is_not_is_told(arguments, told):
 
 
 def test_the_same_checkpoint_is_exported_once(run, saved_models):
+    killed = saved_models / "digits" / ".partial-2"
+    killed.mkdir()
     again = export(ExportConfig(run, saved_models / "digits"))
     assert again.saved_model == str(saved_models / "digits" / "1")
-    assert latest_version(saved_models / "digits").name == "1"
+    assert list((saved_models / "digits").iterdir()) == [saved_models / "digits" / "1"]
 
 
-def test_another_export_is_the_next_version(compressed, saved_models):
-    assert compressed.saved_model.endswith("/digits/2")
-    first = Path(compressed.saved_model).with_name("1")
-    assert sorted(first.parent.iterdir()) == [first, first.with_name("2")]
+def test_another_export_is_the_next_version_and_a_class_may_have_any_name_of_one_line(
+    run, saved_models, tmp_path
+):
+    shutil.copytree(saved_models / "digits", tmp_path / "digits")
+    shutil.copytree(run, tmp_path / "run")
+    names = ["0", "1\x0bone", "2\u2028two", "3\x85", *"456789"]
+    (tmp_path / "run" / "labels.txt").write_text("".join(f"{name}\n" for name in names))
+    result = export(ExportConfig(tmp_path / "run", tmp_path / "digits", images=8))
+    second = Path(result.saved_model)
+    assert second == tmp_path / "digits" / "2"
+    assert sorted(second.parent.iterdir()) == [second.with_name("1"), second]
     of_first, of_second = (
-        json.loads((first.with_name(name) / "model_card.json").read_text()) for name in "12"
+        json.loads((second.with_name(name) / "model_card.json").read_text()) for name in "12"
     )
     assert of_first["content_sha256"] != of_second["content_sha256"]
     assert of_first["weights_sha256"] == of_second["weights_sha256"]
+    # A file cut short beside the model misnames nothing.
+    (second / "labels.txt").write_text("0\n")
+    served = Loader(ServeConfig(tmp_path), Metrics()).load(second)
+    assert served.labels == names
+
+
+def test_a_version_with_too_few_names_for_its_classes_is_not_served(tmp_path):
+    module = tf.Module()
+    module.preprocess = tf.function(
+        tf.io.decode_image, input_signature=[tf.TensorSpec((), tf.string)]
+    )
+    module.classify = tf.function(
+        lambda pixels: tf.zeros((tf.shape(pixels)[0], 4)),
+        input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.uint8)],
+    )
+    module.labels = tf.function(lambda: tf.constant(["red", "green", "blue"]), input_signature=[])
+    signatures = {
+        "serving_default": tf.function(
+            lambda pixels: {"probabilities": module.classify(pixels)},
+            input_signature=module.classify.input_signature,
+        )
+    }
+    tf.saved_model.save(module, tmp_path / "colours" / "1", signatures=signatures)
+    (tmp_path / "colours" / "1" / "labels.txt").write_text("red\ngreen\nblue\n")
+    with pytest.raises(Failed, match="3 names of classes and 4 probabilities"):
+        Loader(ServeConfig(tmp_path), Metrics()).load(tmp_path / "colours" / "1")
+
+
+def test_the_metrics_are_of_the_epoch_of_the_checkpoint(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    config = ExportConfig(tmp_path / "run", tmp_path / "out")
+    third = Run.open(config.source).checkpoint()
+    record = json.loads((third / "record.json").read_text())
+    rows = record["history"]
+    rows[1]["val_top1"], rows[1]["val_top5"] = 1.0, 0.5
+
+    def metrics(checkpoint, name, **changes):
+        if name != third.name:
+            shutil.copytree(third, third.with_name(name), dirs_exist_ok=True)
+        (third.with_name(name) / "record.json").write_text(json.dumps(record | changes))
+        source = open_source(dataclasses.replace(config, checkpoint=checkpoint))
+        assert source.origin["checkpoint"] == name
+        return source.origin["metrics"]
+
+    told = {"epoch": 3, "top1": rows[2]["val_top1"], "top5": rows[2]["val_top5"]}
+    assert metrics("newest", "epoch_0003") == told | {"n": rows[2]["val_n"]}
+    told = {"epoch": 2, "top1": 1.0, "top5": 0.5, "n": rows[1]["val_n"]}
+    assert metrics("best", "epoch_0002", history=rows[:2]) == told
+    assert metrics("newest", "epoch_0003_step_000005", step=5) is None
 
 
 def test_a_network_is_exported_with_the_weights_of_a_file(tmp_path):
@@ -339,14 +452,14 @@ def test_a_network_is_exported_with_the_weights_of_a_file(tmp_path):
     model = keras_zoo.build("simple_cnn", num_classes=4)
     weights, labels = tmp_path / "some.weights.h5", tmp_path / "labels.txt"
     model.save_weights(weights)
-    labels.write_text("red\ngreen\nblue\nlight grey\n")
+    labels.write_text("red\ngreen\nblue\nlight\x0bgrey\n")
     config = ExportConfig(Path("simple_cnn"), tmp_path / "models" / "colours", init=str(weights))
     with pytest.raises(BadInput, match=r"has 4 classes and there are 1000 names .* --labels FILE"):
         export(config)
     result = export(dataclasses.replace(config, labels=labels))
     assert result.verified_images == 2
     loaded = tf.saved_model.load(result.saved_model)
-    assert loaded.labels().numpy()[3] == b"light grey"
+    assert loaded.labels().numpy()[3] == b"light\x0bgrey"
     pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 1), np.uint8)
     spec = keras_zoo.card("simple_cnn").input
     expected = keras.ops.softmax(model((pixels - np.array(spec.mean)) / np.array(spec.std)))
@@ -368,9 +481,86 @@ def test_a_model_that_answers_nan_is_not_published(run, tmp_path):
     assert not latest_version(tmp_path / "model")
 
 
+@pytest.fixture(scope="module")
+def answered(version, held_out, loaded, tmp_path_factory):
+    """What `fresh_process` writes of eight images, and what it was asked."""
+    files, answers = (tmp_path_factory.mktemp("answered") / name for name in ("in", "out.npz"))
+    with tf.io.TFRecordWriter(str(files)) as file:
+        for encoded in held_out[:8]:
+            file.write(encoded)
+    fresh_process.main(str(version), str(files), str(answers))
+    pixels = tf.stack([loaded.preprocess(encoded) for encoded in held_out[:8]])
+    images = Images(held_out[:8], pixels.numpy(), None)
+    with np.load(answers) as answer:
+        return images, loaded.embed(pixels).numpy(), dict(answer)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, None),
+        ({"classes": lambda names: names[:, ::-1]}, "are not called as those of the model"),
+        ({"as_tensor": lambda given: given + 1e-3}, "image_tensor of .* is not serving_default"),
+        ({"as_tensor": lambda given: given * np.nan}, "image_tensor of .* is not serving_default"),
+        ({"explanation": lambda given: given * np.nan}, r"explanations of .* not in \[0, 1\]"),
+    ],
+)
+def test_a_saved_model_is_asked_in_every_way_before_it_is_published(
+    changed, told, answered, expected, monkeypatch
+):
+    images, features, answer = answered
+    given = answer | {name: change(answer[name]) for name, change in changed.items()}
+    monkeypatch.setattr(verification, "_answers_elsewhere", lambda *_: given)
+    trained = verification.Expected(expected[:8], features)
+    names = [str(number) for number in range(10)]
+    if told is None:
+        assert verification.verify_saved_model(Path(), images, trained, names).images == 8
+    else:
+        with pytest.raises(Failed, match=told):
+            verification.verify_saved_model(Path(), images, trained, names)
+
+
+@pytest.mark.parametrize(
+    ("n", "lost", "gained", "published"),
+    [
+        (256, 6, 0, True),
+        (256, 7, 0, False),
+        (256, 15, 9, True),
+        (256, 18, 7, False),
+        (10_000, 140, 0, False),
+        (10_000, 110, 0, True),
+        (20, 2, 0, True),
+    ],
+)
+def test_a_compressed_format_may_not_surely_cost_more_than_a_point_of_top1(
+    n, lost, gained, published, monkeypatch
+):
+    """The bounds by hand: lost - gained <= n / 100 + 1.645 sqrt(lost + gained)."""
+    one_hot = np.eye(2, dtype=np.float32)
+    labels = np.zeros(n, np.int64)
+    of_trained, chosen = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    chosen[:lost] = 1
+    of_trained[lost : lost + gained] = 1
+    images = Images([], np.arange(n), labels)
+    monkeypatch.setattr(
+        verification, "open_format", lambda *_: lambda indices: one_hot[chosen[indices]]
+    )
+    trained = verification.Expected(one_hot[of_trained], np.zeros((n, 1)))
+    if published:
+        told = verification.verify_format("onnx-int8", Path(), images, trained)
+        assert told.top1 == pytest.approx(1 - lost / n)
+    else:
+        with pytest.raises(Failed, match=r"onnx-int8 has a top-1 of 0\.9.* leave it out"):
+            verification.verify_format("onnx-int8", Path(), images, trained)
+
+
+QUANTIZED = {"init": "some.weights.h5", "format": "litert", "quantize": "float16"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        ({"source": Path("resnet18")} | QUANTIZED, "quantize is 'float16': .* give --data DATA"),
         ({"source": Path("nowhere")}, "no run in 'nowhere'.* or give a network"),
         ({"source": Path("resnet18")}, "a network without weights; give --init imagenet"),
         ({"source": Path("resnet18"), "init": "imaginary"}, "unknown weights 'imaginary'"),

@@ -1,6 +1,7 @@
 """The export stage: a trained network becomes the next version of a model, verified first."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -77,6 +78,8 @@ def export(config: ExportConfig) -> Export:
     source = open_source(config)
     with atomic.locked(config.out):
         version, new = latest_version(config.out), next_version(config.out)
+        # What a killed export left.
+        shutil.rmtree(atomic.neighbour(new), ignore_errors=True)
         made = (read_card(version) if version else None) or {}
         card = card_of(source, config, new)
         if made.get("content_sha256") != card["content_sha256"]:
@@ -107,7 +110,7 @@ def _write(
     save(lean, source.input, source.class_names, card["top_k"], card, folder)
     write_formats(Network(lean, calibration), config.formats, folder)
     trained = expected(model, images)
-    verified = verify_saved_model(folder, images, trained)
+    verified = verify_saved_model(folder, images, trained, source.class_names)
     formats = {SAVED_MODEL: _row(SAVED_MODEL, GRAPH, VARIABLES, verified, folder, images)}
     for name in config.formats:
         file, _, weights = FORMATS[name]

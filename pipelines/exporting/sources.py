@@ -28,7 +28,7 @@ from pipelines.data.streams import (
     open_dataset,
 )
 from pipelines.errors import BadInput
-from pipelines.training.checkpoints import model_sha256
+from pipelines.training.checkpoints import model_sha256, recorded_progress
 from pipelines.training.model import image_classifier
 from pipelines.training.run import Run
 
@@ -95,10 +95,8 @@ class Source:
         """Training images as evaluation sees them, uint8 `(N, S, S, C)`, `most` at most.
 
         Raises:
-            BadInput: there is no data set, or it has no such split.
+            BadInput: the data set is not there, or has no such split.
         """
-        if self.data is None:
-            raise BadInput("quantize int8 takes training images; give --data DATA")
         return self._evaluated(open_dataset(self.data), self.train_split, most)[0]
 
     def _evaluated(
@@ -147,10 +145,24 @@ def _from_run(config: ExportConfig) -> Source:
             "run": str(config.source),
             "checkpoint": checkpoint.name,
             "data": str(trained.data),
-            "metrics": run.metrics(),
+            "metrics": _metrics(checkpoint),
             "train": flat(trained),
         },
     )
+
+
+def _metrics(checkpoint: Path) -> dict[str, Any] | None:
+    """What a checkpoint's epoch was evaluated at; None inside an epoch, which was not."""
+    progress = recorded_progress(checkpoint)
+    if progress.step or not progress.history:
+        return None
+    row = progress.history[-1]
+    return {
+        "epoch": progress.epoch,
+        "top1": row["val_top1"],
+        "top5": row["val_top5"],
+        "n": int(row["val_n"]),
+    }
 
 
 def _from_network(config: ExportConfig) -> Source:
@@ -160,8 +172,13 @@ def _from_network(config: ExportConfig) -> Source:
             f"{network!r} is a network without weights; give --init imagenet, a file of weights, "
             "or the folder of a run in its place"
         )
+    if config.quantize and config.data is None:
+        raise BadInput(
+            f"quantize is {config.quantize!r}: what it costs in top-1 takes labelled images to "
+            "tell; give --data DATA"
+        )
     if config.labels:
-        names = config.labels.read_text().splitlines()
+        names = config.labels.read_text().removesuffix("\n").split("\n")
     elif config.data:
         names = class_names(open_dataset(config.data))
     else:

@@ -22,6 +22,9 @@ from pipelines.training.children import bound
 TOLERANCE = 1e-4
 # Of a compressed format with the trained model.
 LEAST_AGREEMENT = 0.9
+LARGEST_LOSS = 0.01
+# A one-sided test at 5 %, of the standard normal distribution.
+SURE = 1.645
 WARM_UP_RUNS, TIMED_RUNS = 3, 15
 BATCH_SIZE = 32
 
@@ -68,13 +71,16 @@ def expected(model: keras.Model, images: Images) -> Expected:
     return Expected(np.concatenate(probabilities), np.concatenate(features))
 
 
-def verify_saved_model(version: Path, images: Images, trained: Expected) -> Verification:
+def verify_saved_model(
+    version: Path, images: Images, trained: Expected, class_names: list[str]
+) -> Verification:
     """Loads a SavedModel in a process that imports tensorflow alone, and asks it for the images.
 
     Raises:
-        Failed: it cannot be loaded there, or another class is most probable, or a probability or
-            a feature differs by more than 1e-4 (of the largest, where that is above 1) or is no
-            number.
+        Failed: it cannot be loaded there, or another class is most probable or has another name,
+            or a probability or a feature differs by more than 1e-4 (of the largest, where that is
+            above 1) or is no number; or a picture has other probabilities as a tensor than as a
+            file, or an explanation outside [0, 1].
     """
     answer = _answers_elsewhere(version, images)
     scale = max(1.0, np.abs(trained.features).max())
@@ -82,9 +88,17 @@ def verify_saved_model(version: Path, images: Images, trained: Expected) -> Veri
     if not (np.abs(trained.features - answer["features"]) <= TOLERANCE * scale).all():
         raise Failed(f"the features of {version} are not the trained model's; not published")
     ids = answer["class_ids"]
+    names = np.array([name.encode() for name in class_names])
+    if (names[ids] != answer["classes"]).any():
+        raise Failed(f"the classes of {version} are not called as those of the model")
     of_trained = np.take_along_axis(trained.probabilities, ids, axis=1)
     difference = np.abs(of_trained - answer["probabilities"])
-    return _verified("savedmodel", ids[:, 0], difference, images, trained)
+    verified = _verified("savedmodel", ids[:, 0], difference, images, trained)
+    if not (np.abs(answer["as_tensor"] - answer["as_file"]) <= TOLERANCE).all():
+        raise Failed(f"image_tensor of {version} is not serving_default; not published")
+    if not ((answer["explanation"] >= 0) & (answer["explanation"] <= 1)).all():
+        raise Failed(f"the explanations of {version} are not in [0, 1]; not published")
+    return verified
 
 
 def verify_format(name: str, file: Path, images: Images, trained: Expected) -> Verification:
@@ -93,13 +107,37 @@ def verify_format(name: str, file: Path, images: Images, trained: Expected) -> V
     Raises:
         BadInput: what runs it is not installed.
         Failed: a float32 format gives another class, or a probability that differs by more than
-            1e-4; or a compressed one another class for more than a tenth of the images.
+            1e-4; or a compressed one another class for more than a tenth of the images, or it
+            costs top-1 too much (see `_loses`).
     """
     engine = open_format(name, file)
     batches = np.array_split(images.pixels, range(BATCH_SIZE, len(images.pixels), BATCH_SIZE))
     given = np.concatenate([engine(batch) for batch in batches])
     difference = np.abs(trained.probabilities - given)
-    return _verified(name, given.argmax(axis=1), difference, images, trained)
+    chosen = given.argmax(axis=1)
+    if "-" in name and _loses(chosen, trained.probabilities.argmax(axis=1), images.labels):
+        raise Failed(
+            f"{name} has a top-1 of {(chosen == images.labels).mean():.3f}, which is surely more "
+            f"than {LARGEST_LOSS} under the trained model's; nothing was published; leave it out"
+        )
+    return _verified(name, chosen, difference, images, trained)
+
+
+def _loses(chosen: np.ndarray, of_trained: np.ndarray, labels: np.ndarray) -> bool:
+    """Whether a compressed format costs more top-1 than 0.01, beyond what chance explains.
+
+    Both models see the same images, so that only those count of which one alone is right: b that
+    the format lost and c that it gained. Without any loss, b - c has a variance of b + c (McNemar
+    1947, doi:10.1007/BF02295996). A loss is more than 0.01 of the n images where
+    b - c > 0.01 n + 1.645 sqrt(b + c): one or two lost images are never.
+
+    Args:
+        chosen: int `(N,)`, the format's most probable classes.
+        of_trained: int `(N,)`, the trained model's.
+        labels: int `(N,)`.
+    """
+    change = (of_trained == labels).astype(int) - (chosen == labels)
+    return change.sum() > LARGEST_LOSS * len(labels) + SURE * np.abs(change).sum() ** 0.5
 
 
 def _verified(

@@ -1,6 +1,9 @@
 """The folders of exported models, as TensorFlow Serving reads them: `<models>/<name>/<version>`."""
 
+import os
 from pathlib import Path
+
+from google.protobuf.text_encoding import CEscape
 
 from pipelines import atomic
 
@@ -36,11 +39,15 @@ def write_serving_configs(models: Path) -> None:
 
     `models.config` (`--model_config_file`) and `batching.config` (`--batching_parameters_file`).
     """
-    names = sorted(path.name for path in models.glob("*") if latest_version(path))
-    rows = "".join(
-        f'  config {{ name: "{name}" base_path: "{SERVING_FOLDER}/{name}" '
-        'model_platform: "tensorflow" }\n'
-        for name in names
-    )
-    atomic.write_text(models / "models.config", f"model_config_list {{\n{rows}}}\n")
-    atomic.write_text(models / "batching.config", BATCHING)
+    # Who writes last has seen what everyone before exported.
+    with atomic.in_turn(models):
+        names = sorted(path.name for path in models.glob("*") if latest_version(path))
+        rows = "".join(_config(CEscape(os.fsencode(name), as_utf8=False)) for name in names)
+        atomic.write_text(models / "models.config", f"model_config_list {{\n{rows}}}\n")
+        atomic.write_text(models / "batching.config", BATCHING)
+
+
+def _config(name: str) -> str:
+    """A model's row, its name escaped as protobuf's text format asks."""
+    base_path = f"{SERVING_FOLDER}/{name}"
+    return f'  config {{ name: "{name}" base_path: "{base_path}" model_platform: "tensorflow" }}\n'

@@ -18,7 +18,7 @@ from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
 from pipelines.config import ServeConfig
-from pipelines.errors import BadInput
+from pipelines.errors import BadInput, Failed
 from pipelines.exporting.engines import open_engine
 from pipelines.serving.batching import Batcher
 from pipelines.serving.observing import Metrics
@@ -102,7 +102,7 @@ class Loader:
         loaded = tf.saved_model.load(folder)
         _warm(_only(loaded.preprocess))
         graph = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-        labels = (folder / "labels.txt").read_text().splitlines()
+        labels = _labels(loaded)
         top_k = loaded.signatures["serving_default"].structured_outputs["probabilities"].shape[1]
         classify = self._batcher(folder, loaded, "classify", self._classify(folder, loaded))
         signatures = {
@@ -227,6 +227,19 @@ def _only(function: Any) -> Callable:
     """The one graph of a SavedModel's function, without the search for it at every call."""
     (concrete,) = function.concrete_functions
     return concrete
+
+
+def _labels(loaded: Any) -> list[str]:
+    """The classes' names.
+
+    Raises:
+        Failed: there are not as many as probabilities.
+    """
+    names = [name.decode() for name in _only(loaded.labels)().numpy()]
+    classes = _only(loaded.classify).structured_outputs.shape[1]
+    if len(names) != classes:
+        raise Failed(f"{len(names)} names of classes and {classes} probabilities; export it anew")
+    return names
 
 
 def _over_arrays(function: Any) -> Callable[..., np.ndarray]:

@@ -130,6 +130,15 @@ def model_sha256(checkpoint: Path) -> str:
     return _recorded(checkpoint).sha256[MODEL]
 
 
+def recorded_progress(checkpoint: Path) -> Progress:
+    """How far the run had come.
+
+    Raises:
+        BadInput: its record cannot be read.
+    """
+    return _recorded(checkpoint).progress
+
+
 def _require_room(folder: Path, arrays: list[np.ndarray]) -> None:
     """On Linux, finds out that a disk is full before HDF5 does, which then crashes at the end.
 
