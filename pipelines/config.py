@@ -5,6 +5,7 @@ import TensorFlow.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -889,6 +890,8 @@ class ServeConfig:
             Under load an image takes about this many divided by the images a second.
         max_instances: images in one request.
         max_body_mib: size of a request's body.
+        max_bodies_mib: size of the bodies of all requests at a time, as far as they have come; more
+            are refused (429).
         max_image_mpx: width times height of an image, in megapixels, before it is decoded.
         read_timeout_s: how long a request's head, and then its body, may take to arrive.
         deadline_s: how long a request may take in all, before it is given up (504).
@@ -905,6 +908,7 @@ class ServeConfig:
     max_in_flight: int = 64
     max_instances: int = 32
     max_body_mib: int = 32
+    max_bodies_mib: int = 512
     max_image_mpx: int = 50
     read_timeout_s: float = 10.0
     deadline_s: float = 30.0
@@ -917,8 +921,15 @@ class ServeConfig:
             _require(value >= 1, f"{name} is {value}; at least 1")
         for name in ("poll_s", "read_timeout_s", "deadline_s"):
             value = getattr(self, name)
-            _require(value > 0, f"{name} is {value}; above 0")
-        _require(self.batch_delay_ms >= 0, f"batch_delay_ms is {self.batch_delay_ms}; at least 0")
+            _require(0 < value < math.inf, f"{name} is {value}; above 0, and finite")
+        _require(
+            0 <= self.batch_delay_ms < math.inf,
+            f"batch_delay_ms is {self.batch_delay_ms}; at least 0, and finite",
+        )
+        _require(
+            self.max_bodies_mib >= self.max_body_mib,
+            f"max_bodies_mib is {self.max_bodies_mib}; at least max_body_mib, {self.max_body_mib}",
+        )
         _require(
             self.max_in_flight >= self.max_instances,
             f"max_in_flight is {self.max_in_flight}; at least max_instances, {self.max_instances}",

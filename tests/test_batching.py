@@ -114,6 +114,20 @@ def test_a_batch_that_fails_fails_alone(executor):
     assert (int(third.outputs), int(fourth.outputs)) == (2, 3)
 
 
+def test_a_function_that_loses_rows_fails_its_batch_and_no_other(executor):
+    batcher = Batcher(lambda numbers: numbers[numbers != 1], 2, 0.0, executor, lambda *_: None)
+
+    async def scenario():
+        tasks = [batcher(np.int64(number)) for number in (0, 1, 2, 3)]
+        async with asyncio.timeout(30):
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+    failed, also_failed, third, fourth = asyncio.run(scenario())
+    assert isinstance(failed, ValueError)
+    assert isinstance(also_failed, ValueError)
+    assert (int(third.outputs), int(fourth.outputs)) == (2, 3)
+
+
 def test_each_of_several_inputs_is_a_batch(executor):
     batcher = Batcher(lambda a, b: a * b[:, None], 4, 0.01, executor, lambda *_: None)
 

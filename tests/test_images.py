@@ -151,6 +151,16 @@ def test_a_sliver_is_seen_without_resizing_all_of_it():
     assert abs(int(seen[0, 0, 0]) - 250_000 % 256) <= 1
 
 
+def test_a_sliver_whose_resized_length_is_beyond_32_bits_is_seen():
+    """Nine million pixels, 2,304,000,000 when the short side has 256; dark left, bright right."""
+    sliver = np.zeros((1, 9_000_000, 3), np.uint8)
+    sliver[:, :3_000_000] = 50
+    sliver[:, 3_000_000:6_000_000] = 130
+    sliver[:, 6_000_000:] = 200
+    seen = central_square(tf.constant(sliver), InputSpec()).numpy()
+    assert set(seen.ravel()) == {130}
+
+
 def test_cmyk_files_are_decoded_in_grey_and_colour(scene):
     file = io.BytesIO()
     Image.fromarray(scene).convert("CMYK").save(file, "JPEG", quality=95)

@@ -1,7 +1,11 @@
 """What the server does not let happen to it: each limit, and that it is well afterwards."""
 
+import asyncio
+import http.client
+import io
 import json
 import socket
+import struct
 import threading
 from urllib.parse import urlsplit
 
@@ -10,6 +14,14 @@ import pytest
 from photographs import encode
 from PIL import Image
 from served import ask, b64, one_colour, serving, until
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from pipelines.config import ServeConfig
+from pipelines.serving.admission import Admission
+from pipelines.serving.batching import Batcher
+from pipelines.serving.observing import Metrics
+from pipelines.serving.repository import Repository
 
 RED = one_colour((255, 0, 0))
 
@@ -93,6 +105,38 @@ def test_the_frames_of_an_animation_are_pixels_too(narrow):
     assert ask(f"{narrow}/classify/colour", encode(frames[0], "GIF", options)).status == 200
 
 
+def gif(*sizes: tuple[int, int], screen=(1, 1)) -> bytes:
+    """A GIF of one-coloured frames, put together by hand: it may lie about its screen."""
+    frames = b"".join(
+        b"!\xf9\x04\0\0\0\0\0,"
+        + struct.pack("<HHHHB", 0, 0, *size, 0)
+        # Nothing but codes that begin again, and pixels of the first colour.
+        + b"\x02"
+        + b"".join(bytes([len(part)]) + part for part in lzw(size[0] * size[1]))
+        + b"\0"
+        for size in sizes
+    )
+    return b"GIF89a" + struct.pack("<HHBBB", *screen, 0x80, 0, 0) + b"\xff\0\0" * 2 + frames + b";"
+
+
+def lzw(pixels: int) -> list[bytes]:
+    """Codes of three bits, least significant first: clear, pixel, pixel, clear, ..., end."""
+    codes = [4, 0, 0] * (pixels // 2) + [4, 0] * (pixels % 2) + [5]
+    number = int("".join(f"{code:03b}" for code in reversed(codes)), 2)
+    packed = number.to_bytes(3 * len(codes) // 8 + 1, "little")
+    return [packed[at : at + 255] for at in range(0, len(packed), 255)]
+
+
+def test_a_frame_that_is_larger_than_the_first_counts_for_all(narrow):
+    """Pillow reports a picture of 1 x 1 px; TensorFlow makes room for 2 of 1000 x 501."""
+    hidden = gif((1, 1), (1000, 501))
+    assert Image.open(io.BytesIO(hidden)).size == (1, 1)
+    answer = ask(f"{narrow}/classify/colour", hidden)
+    assert answer.status == 400
+    assert "has 2 frames of 1000 x 501 px; at most 1 megapixels" in answer.body["error"]
+    assert ask(f"{narrow}/classify/colour", gif((20, 20), (40, 30))).status == 200
+
+
 def say(url, *lines: bytes) -> bytes:
     """What comes back to some bytes on a connection of their own, until it is closed."""
     address = urlsplit(url)
@@ -132,6 +176,109 @@ def test_a_body_that_does_not_come_is_given_up(narrow):
     assert heard.startswith(b"HTTP/1.1 408 ")
     assert b"the body did not come within 1 s" in heard
     assert_well(narrow)
+
+
+def test_bodies_that_do_not_come_keep_nobody_out(narrow):
+    address = urlsplit(narrow)
+    places = [socket.create_connection((address.hostname, address.port)) for _ in range(4)]
+    for connection in places:
+        connection.sendall(HEAD + b"Content-Length: 100\r\n\r\nX")
+    assert ask(f"{narrow}/classify/colour", RED).status == 200
+    for connection in places:
+        connection.close()
+    assert_well(narrow)
+
+
+def test_the_bodies_that_have_come_have_a_limit_together():
+    admission = Admission(ServeConfig(max_body_mib=1, max_bodies_mib=2), Metrics())
+
+    async def refused(size, gone):
+        """The status of a client that sends so many bytes, and then goes away."""
+        parts = iter([{"type": "http.request", "body": bytes(size), "more_body": True}])
+
+        async def receive():
+            if part := next(parts, None):
+                return part
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        request = Request({"type": "http", "headers": [], "state": {"parts": {}}}, receive)
+        with pytest.raises(HTTPException) as refusal:
+            async with admission.admitted(request) as call:
+                await call.body()
+        return refusal.value.status_code
+
+    async def scenario():
+        later, now = asyncio.Event(), asyncio.Event()
+        now.set()
+        held = [asyncio.create_task(refused(2**20 - 1, later)) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        assert await refused(3, now) == 429
+        assert await refused(2, now) == 400
+        later.set()
+        assert await asyncio.gather(*held) == [400, 400]
+        assert await refused(2**20, now) == 400
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("expects", [b"", b"Expect: 100-continue\r\n"])
+def test_an_answer_before_the_body_closes_the_connection(narrow, expects):
+    """What comes next may be the body or a request; the server does not guess."""
+    head = b"POST /classify/unknown HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n" + expects
+    heard = say(narrow, head, b"\r\n", b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+    assert heard.startswith(b"HTTP/1.1 404 ")
+    assert b"connection: close\r\n" in heard.lower()
+    assert heard.count(b"HTTP/1.1") == 1
+
+
+def test_a_connection_is_kept_where_the_body_was_read(narrow):
+    address = urlsplit(narrow)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=10)
+    for method, path, body in (
+        ("POST", "/classify/colour", RED),
+        ("POST", "/classify/colour", b"no image"),
+        ("HEAD", "/", None),
+        ("HEAD", "/healthz", None),
+    ):
+        connection.request(method, path, body)
+        response = connection.getresponse()
+        assert response.status == (400 if body == b"no image" else 200)
+        assert response.getheader("Connection") is None
+        assert bool(response.read()) == (method == "POST")
+    connection.close()
+
+
+def test_a_request_one_of_whose_images_fails_leaves_none_in_the_queue(models, monkeypatch):
+    seen = []
+
+    async def network(self, pixels):
+        seen.append("begun")
+        if len(seen) == 1:
+            raise ValueError("this one")
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            seen.append("given up")
+            raise
+
+    monkeypatch.setattr(Batcher, "__call__", network)
+    with serving(models) as url:
+        assert ask(f"{url}/v1/models/colour:predict", {"instances": [b64(RED)] * 3}).status == 500
+        until(lambda: seen.count("given up") == 2)
+
+
+def test_a_fault_is_logged_once(models, monkeypatch, caplog):
+    def fault(self):
+        raise RuntimeError("what nobody thought of")
+
+    with serving(models) as url:
+        monkeypatch.setattr(Repository, "names", fault)
+        assert ask(f"{url}/classify").body == {"error": "internal error: RuntimeError"}
+        until(lambda: any(record.exc_info for record in caplog.records))
+    assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == [
+        "what nobody thought of"
+    ]
 
 
 @pytest.mark.parametrize("begun", [b"", b"POST /classify/col"])

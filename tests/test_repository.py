@@ -1,13 +1,18 @@
 """The folder of models while it changes: who is served, and who is answered meanwhile."""
 
+import gc
 import shutil
 import threading
+import weakref
 
 import colour_model
 import pytest
 from served import ask, one_colour, serving, until
 
+from pipelines.config import ServeConfig
 from pipelines.errors import BadInput
+from pipelines.serving.observing import Metrics
+from pipelines.serving.server import open_models
 
 RED = one_colour((255, 0, 0))
 NEXT = ("rouge", "vert", "bleu")
@@ -142,6 +147,59 @@ def test_several_versions_and_those_with_a_label_are_served_side_by_side(models,
         assert set(states(url)) == {"10", "2", "1"}
 
 
+def test_a_version_that_is_replaced_under_its_own_number_is_served_as_it_is_now(models, versions):
+    def answer():
+        return ask(f"{url}/classify/colour", RED).body["predictions"][0]["class"]
+
+    with serving(models) as url:
+        assert answer() == "red"
+        shutil.rmtree(models / "colour" / "1")
+        put(versions / "french", models / "colour" / "1")
+        until(lambda: answer() == "rouge")
+        shutil.copytree(versions / "torn", models / "colour" / "1", dirs_exist_ok=True)
+        said = f"{url}/v1/models/colour/versions/1"
+        until(lambda: "cannot load" in str(ask(said).body))
+        (row,) = ask(said).body["model_version_status"]
+        assert row["state"] == "AVAILABLE"
+        assert answer() == "rouge"
+
+
+def test_a_version_that_is_gone_leaves_no_memory_and_no_metrics(models, versions):
+    metrics = Metrics()
+    repository = open_models(ServeConfig(models), metrics)
+    first = weakref.ref(repository.latest("colour").explain)
+    held = repository.latest("colour")
+    put(versions / "french", models / "colour" / "2")
+    gc.disable()
+    try:
+        repository.refresh()
+        collected = gc.get_stats()[2]["collections"]
+        repository.refresh()
+        assert gc.get_stats()[2]["collections"] == collected
+        del held
+        assert first() is None
+        repository.refresh()
+        assert gc.get_stats()[2]["collections"] == collected + 1
+    finally:
+        gc.enable()
+    served = [
+        sample.labels["version"]
+        for metric in metrics.registry.collect()
+        for sample in metric.samples
+        if "version" in sample.labels
+    ]
+    assert set(served) == {"2"}
+
+
+@pytest.mark.parametrize("text", [b"stable: [1", b"\xff\xfe", b"stable: one"])
+def test_a_model_whose_labels_cannot_be_read_at_the_start_is_served_without(models, text, caplog):
+    (models / "colour" / "version_labels.yaml").write_bytes(text)
+    repository = open_models(ServeConfig(models), Metrics())
+    assert repository.latest("colour").number == 1
+    (said,) = (record for record in caplog.records if record.levelname == "ERROR")
+    assert "version_labels.yaml" in said.facts["error"]
+
+
 def test_a_folder_in_which_nothing_loads_is_refused(versions, tmp_path):
     put(versions / "torn", tmp_path / "colour" / "1")
     with (
@@ -158,7 +216,8 @@ def test_a_model_that_does_not_load_beside_one_that_does(models, versions):
         answer = ask(f"{url}/classify/broken", RED)
         assert answer.status == 404
         assert "GET /v1/models/broken says why" in answer.body["error"]
-        assert ask(f"{url}/v2/health/ready").status == 503
+        assert ask(f"{url}/v2/models/broken/ready").status == 404
+        assert ask(f"{url}/v2/health/ready").status == 200
         assert ask(f"{url}/v2/health/live").status == 200
 
 

@@ -1,7 +1,9 @@
 """`python -m pipelines.serve` in a process of its own: what it logs, and how it ends."""
 
 import json
+import math
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +12,9 @@ import time
 import colour_model
 import pytest
 from served import ask, one_colour, until
+
+from pipelines.config import ServeConfig
+from pipelines.serving.server import listen, url_of
 
 RED = one_colour((255, 0, 0))
 
@@ -48,6 +53,19 @@ class Process:
         self.process.stdout.close()
         self.process.stderr.close()
         return status, out
+
+
+@pytest.mark.parametrize("option", ["poll_s", "read_timeout_s", "deadline_s", "batch_delay_ms"])
+def test_a_time_without_an_end_is_refused(option):
+    with pytest.raises(ValueError, match=f"{option} is inf; .* finite"):
+        ServeConfig(**{option: math.inf})
+
+
+@pytest.mark.parametrize(("host", "written"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+def test_both_kinds_of_address_are_listened_on(host, written):
+    with listen(host, 0) as listener:
+        assert url_of(listener) == f"http://{written}:{listener.getsockname()[1]}"
+        socket.create_connection((host, listener.getsockname()[1]), timeout=10).close()
 
 
 @pytest.fixture(scope="module")

@@ -171,6 +171,7 @@ def _square(
 
 def _resized(full: tf.Tensor, spec: InputSpec) -> tuple[tf.Tensor, tf.Tensor]:
     """`(height, width)` of an image -> that of the resized one, and the square's corner in it."""
+    full = tf.cast(full, tf.int64)
     size = spec.resize_px * full // tf.reduce_min(full)
     return size, tf.round((tf.cast(size, tf.float32) - spec.size_px) / 2)
 

@@ -14,6 +14,7 @@ from pipelines.config import ServeConfig
 from pipelines.errors import BadInput
 from pipelines.serving import classify, open_inference, tensorflow_serving
 from pipelines.serving.admission import Admission
+from pipelines.serving.connections import EarlyAnswers
 from pipelines.serving.observing import LOG, Metrics, Observed
 from pipelines.serving.page import routes as page
 from pipelines.serving.repository import Repository
@@ -35,6 +36,7 @@ def create_app(config: ServeConfig, repository: Repository, metrics: Metrics) ->
     # FastAPI's own pages of the schema fetch their scripts from elsewhere.
     app = FastAPI(title="ImageNet classics zoo", lifespan=watching, docs_url=None, redoc_url=None)
     app.add_middleware(Observed, metrics=metrics)
+    app.add_middleware(EarlyAnswers, patience_s=config.read_timeout_s)
 
     @app.exception_handler(BadInput)
     async def bad_input(request: Request, error: BadInput) -> JSONResponse:
@@ -50,9 +52,10 @@ def create_app(config: ServeConfig, repository: Repository, metrics: Metrics) ->
 
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> JSONResponse:
-        LOG.error("fault", exc_info=error)
+        # uvicorn logs it, with its traceback.
         return _refusal(request, 500, f"internal error: {type(error).__name__}")
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}

@@ -105,6 +105,7 @@ class Batcher:
             rows = await loop.run_in_executor(
                 self._executor, lambda: self._function(*(np.stack(column) for column in columns))
             )
+            answered = list(zip(batch, rows, strict=True))
         except Exception as error:
             for item in batch:
                 if not item.row.done():
@@ -112,6 +113,6 @@ class Batcher:
             return
         network_s = loop.time() - begun
         self._observe(len(batch), network_s)
-        for item, outputs in zip(batch, rows, strict=True):
+        for item, outputs in answered:
             if not item.row.done():
                 item.row.set_result(Row(outputs, begun - item.since, network_s))

@@ -48,6 +48,11 @@ class Metrics:
             Counter, "failed_loads", "Versions that did not load", "model"
         )
 
+    def forget(self, model: str, version: int) -> None:
+        """Drops what is counted by version of one that is served no more."""
+        for metric in (self.versions, self.images, self.network_seconds):
+            metric.remove_by_labels({"model": model, "version": str(version)})
+
     def _make(self, kind: type, name: str, meaning: str, *labels: str) -> Any:
         return kind(name, meaning, labels, namespace="serving", registry=self.registry)
 

@@ -83,7 +83,7 @@ def routes(repository: Repository, admission: Admission) -> APIRouter:
     async def ready() -> Response:
         if repository.ready:
             return Response()
-        return JSONResponse({"error": "a model has no version that loads"}, status_code=503)
+        return JSONResponse({"error": "no model has a version that loads"}, status_code=503)
 
     async def latest(name: str) -> ServedVersion:
         return repository.latest(name)

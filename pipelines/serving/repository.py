@@ -6,6 +6,9 @@ says, and those that have a label. The folder is looked at again and again; a ve
 place when it has loaded, and the one before stays until then, or for good.
 """
 
+import gc
+import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,12 +28,10 @@ class Failure(NamedTuple):
     """A version that did not load.
 
     Args:
-        stamp: its files as they were; it is tried again when they change.
         code: the name of the canonical error code.
         message: one line.
     """
 
-    stamp: tuple
     code: str
     message: str
 
@@ -40,16 +41,18 @@ class Model(NamedTuple):
 
     Args:
         available: those that are served, by number.
-        failed: those that should be and do not load.
+        failed: those that should be and do not load, as their files are now.
         labels: numbers by label.
+        stamps: the files of both as they were; a version is loaded again when they change.
     """
 
     available: dict[int, ServedVersion]
     failed: dict[int, Failure]
     labels: dict[str, int]
+    stamps: dict[int, tuple]
 
 
-NONE = Model({}, {}, {})
+NONE = Model({}, {}, {}, {})
 
 
 class Repository:
@@ -70,9 +73,14 @@ class Repository:
         self._newest = newest
         self._metrics = metrics
         self._models: dict[str, Model] = {}
+        self._released = threading.Event()
 
     def refresh(self) -> None:
         """Looks at the folder and loads what is new; takes as long as that takes."""
+        if self._released.is_set():
+            self._released.clear()
+            # A SavedModel's functions and variables refer to each other.
+            gc.collect()
         found = {path.name for path in self._folder.iterdir() if _versions(path)}
         for name in sorted(self._models.keys() - found):
             self._publish(name, NONE)
@@ -80,48 +88,58 @@ class Repository:
             before = self._models.get(name, NONE)
             try:
                 model = self._model(self._folder / name, before)
-            except (OSError, BadInput) as error:
+            except OSError as error:
                 LOG.error("models folder", extra={"facts": {"model": name, "error": str(error)}})
                 continue
             if model != before:
                 self._publish(name, model)
 
     def _model(self, path: Path, before: Model) -> Model:
-        versions, labels = _versions(path), _labels(path)
+        versions, labels = _versions(path), _labels(path, before.labels)
         available: dict[int, ServedVersion] = {}
         failed: dict[int, Failure] = {}
+        stamps: dict[int, tuple] = {}
         for number in sorted(versions, reverse=True):
             if len(available) >= self._newest and number not in labels.values():
                 continue
-            opened = before.available.get(number) or self._opened(
-                versions[number], before.failed.get(number)
-            )
-            (failed if isinstance(opened, Failure) else available)[number] = opened
-        return Model(available, failed, labels)
+            loaded, failure = before.available.get(number), before.failed.get(number)
+            stamps[number] = _stamp(versions[number])
+            if stamps[number] != before.stamps.get(number):
+                loaded, failure = self._opened(versions[number], loaded)
+            if loaded:
+                available[number] = loaded
+            if failure:
+                failed[number] = failure
+        return Model(available, failed, labels, stamps)
 
-    def _opened(self, version: Path, before: Failure | None) -> ServedVersion | Failure:
-        stamp = _stamp(version)
-        if before and before.stamp == stamp:
-            return before
+    def _opened(
+        self, version: Path, before: ServedVersion | None
+    ) -> tuple[ServedVersion | None, Failure | None]:
+        """The version as its files are now, or what it was before and why."""
         try:
-            return self._load(version)
+            return self._load(version), None
         # Whatever is in the folder, the versions that are served stay.
         except Exception as error:
             code = getattr(error, "error_code", tf.errors.UNKNOWN)
             message = f"cannot load {version}: {' '.join(str(error).split())[:400]}"
             self._metrics.failed_loads.labels(version.parent.name).inc()
             LOG.error("not loaded", extra={"facts": {"error": message}})
-            return Failure(stamp, _code_name(code), message)
+            return before, Failure(_code_name(code), message)
 
     def _publish(self, name: str, model: Model) -> None:
         before = self._models.get(name, NONE)
         self._models = {**self._models, name: model}
-        for number in model.available.keys() - before.available.keys():
-            LOG.info("serving", extra={"facts": {"model": name, "version": number}})
-            self._metrics.versions.labels(name, number).set(1)
+        for number, version in model.available.items():
+            if version is not before.available.get(number):
+                LOG.info("serving", extra={"facts": {"model": name, "version": number}})
+                self._metrics.versions.labels(name, number).set(1)
+        for number, version in before.available.items():
+            if version is not model.available.get(number):
+                LOG.info("unloaded", extra={"facts": {"model": name, "version": number}})
+                # Requests under way may hold it a little longer.
+                weakref.finalize(version.explain, self._released.set)
         for number in before.available.keys() - model.available.keys():
-            LOG.info("unloaded", extra={"facts": {"model": name, "version": number}})
-            self._metrics.versions.remove(name, number)
+            self._metrics.forget(name, number)
         if model == NONE:
             self._models = {key: value for key, value in self._models.items() if key != name}
 
@@ -130,8 +148,8 @@ class Repository:
 
     @property
     def ready(self) -> bool:
-        """Whether every model has a version that answers."""
-        return bool(self._models) and all(model.available for model in self._models.values())
+        """Whether any model has a version that answers; each says so of its own too."""
+        return any(model.available for model in self._models.values())
 
     def latest(self, name: str) -> ServedVersion:
         """The newest version of a model that loaded.
@@ -179,11 +197,12 @@ class Repository:
     def status(self, name: str) -> list[dict[str, Any]]:
         """What TensorFlow Serving says of every version, the newest first.
 
-        A version that does not load is at its `END`, with the reason.
+        A version that does not load is at its `END`, with the reason. One that was replaced and
+        does not load any more is available as it was, and has the reason too.
         """
         model = self._model_of(name)
         states = dict.fromkeys(model.available, ("AVAILABLE", "OK", "")) | {
-            number: ("END", failure.code, failure.message)
+            number: ("AVAILABLE" if number in model.available else "END", *failure)
             for number, failure in model.failed.items()
         }
         return [
@@ -212,8 +231,17 @@ def _is_version(path: Path) -> bool:
     return path.name.isascii() and path.name.isdecimal() and path.is_dir()
 
 
-def _labels(path: Path) -> dict[str, int]:
-    file = path / LABELS
+def _labels(path: Path, before: dict[str, int]) -> dict[str, int]:
+    """Numbers by label; what they were before where the file cannot be read, which is logged."""
+    try:
+        return _read_labels(path / LABELS)
+    except (OSError, BadInput) as error:
+        facts = {"model": path.name, "error": str(error), "kept": before}
+        LOG.error("version labels", extra={"facts": facts})
+        return before
+
+
+def _read_labels(file: Path) -> dict[str, int]:
     if not file.is_file():
         return {}
     try:

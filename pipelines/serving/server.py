@@ -38,14 +38,13 @@ def serve(config: ServeConfig) -> Served:
     Raises:
         BadInput: the folder holds no model that loads, or the address cannot be listened on.
     """
-    with _listen(config.host, config.port) as listener:
+    with listen(config.host, config.port) as listener:
         log_to_stderr()
         # The limit is the config's, and told to who sent the image.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         metrics = Metrics()
         repository = open_models(config, metrics)
-        host, port = listener.getsockname()[:2]
-        url = f"http://{host}:{port}"
+        url = url_of(listener)
         LOG.info("listening", extra={"facts": {"url": url, "models": repository.names()}})
         # What uvicorn hands its signals on to when it is done: SIGTERM would end the process.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -95,9 +94,20 @@ def http_server(config: ServeConfig, repository: Repository, metrics: Metrics) -
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on a name, or on an address of IPv4 or IPv6.
+
+    Raises:
+        BadInput: it cannot.
+    """
     try:
-        return socket.create_server((host, port))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
     except OSError as error:
         reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error})"
         raise BadInput(f"{host}:{port} {reason}; give another --port or --host") from error
+
+
+def url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

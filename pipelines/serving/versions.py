@@ -6,6 +6,7 @@ many items as there are.
 """
 
 import io
+import struct
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +26,8 @@ from pipelines.serving.observing import Metrics
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 MEGAPIXEL = 1_000_000
+# What the blocks of a GIF begin with.
+EXTENSION, IMAGE = 0x21, 0x2C
 
 
 class Signature(NamedTuple):
@@ -149,7 +152,7 @@ class Loader:
     ) -> Batcher:
         """A function over batches of what the SavedModel's of that name takes, warmed up."""
         inputs = _only(getattr(loaded, name)).structured_input_signature[0]
-        labels = (folder.parent.name, folder.name, name)
+        labels = (folder.parent.name, int(folder.name), name)
         images = self._metrics.images.labels(*labels)
         seconds = self._metrics.network_seconds.labels(*labels)
 
@@ -196,19 +199,46 @@ class Loader:
 def _size(encoded: bytes) -> tuple[int, int, int]:
     """`(width, height, frames)` as a file declares them; nothing is decoded.
 
-    TensorFlow decodes all frames of an animation, to give the first.
+    TensorFlow decodes all frames of an animation, to give the first, and makes room for each as if
+    it were as large as the largest.
 
     Raises:
         BadInput: no head of an image.
     """
     try:
         image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+        if image.format == "GIF":
+            return _gif_size(encoded)
         return *image.size, getattr(image, "n_frames", 1)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadInput(f"has too many pixels ({error})") from error
     # Pillow raises whatever a broken file leads it to.
     except Exception as error:
         raise BadInput(f"is not an image ({', '.join(FORMATS)})") from error
+
+
+def _gif_size(encoded: bytes) -> tuple[int, int, int]:
+    """`(width, height, frames)` of a GIF: the largest of its screen and its frames, that may be
+    larger than the screen (GIF89a specification, sections 18 to 24).
+    """
+    width, height = struct.unpack_from("<HH", encoded, 6)
+    frames, at = 0, 13 + _colour_table_bytes(encoded[10])
+    while at < len(encoded) and encoded[at] in (EXTENSION, IMAGE):
+        if encoded[at] == IMAGE:
+            x, y, across, down, flags = struct.unpack_from("<HHHHB", encoded, at + 1)
+            width, height = max(width, x + across), max(height, y + down)
+            frames += 1
+            at += 11 + _colour_table_bytes(flags)
+        else:
+            at += 2
+        while at < len(encoded) and encoded[at]:
+            at += 1 + encoded[at]
+        at += 1
+    return width, height, frames
+
+
+def _colour_table_bytes(flags: int) -> int:
+    return 3 * 2 ** (flags % 8 + 1) if flags & 0x80 else 0
 
 
 def _warm(preprocess: Callable) -> None:

@@ -42,7 +42,9 @@ def routes(repository: Repository, admission: Admission) -> APIRouter:
     router = APIRouter(tags=["Explanation"])
     for file in sorted(FOLDER.rglob("*")):
         if file.suffix in MEDIA_TYPES:
-            router.add_api_route(_path(file), _sender(file), include_in_schema=False)
+            router.add_api_route(
+                _path(file), _sender(file), methods=["GET", "HEAD"], include_in_schema=False
+            )
 
     @router.post(
         "/explain/{name}",
