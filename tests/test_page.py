@@ -3,14 +3,13 @@
 The browser's part needs Debian's chromium and is skipped where there is none.
 """
 
+import asyncio
 import base64
-import contextlib
 import io
 import re
 import shutil
-import socket
+import threading
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import colour_model
 import numpy as np
@@ -18,6 +17,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 from served import ask, one_colour, serving, until
+
+from pipelines.serving.admission import Call
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -182,16 +183,29 @@ def test_explaining_has_the_limits_of_classifying(server):
         assert answer.body == ask(classify, refused).body
 
 
-def test_explaining_takes_its_place_among_the_others(server):
-    address = urlsplit(server)
-    head = b"POST /classify/colour HTTP/1.1\r\nHost: it\r\nContent-Length: 9\r\n\r\n"
-    with contextlib.ExitStack() as waiting:
-        for _ in range(PLACES):
-            sender = socket.create_connection((address.hostname, address.port))
-            waiting.enter_context(sender).sendall(head)
-        until(lambda: in_flight(server) == PLACES)
-        answer = ask(f"{server}/explain/colour?class_id=0", one_colour(RED))
-        assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
+def test_explaining_takes_its_place_among_the_others(server, monkeypatch):
+    free, pixels = threading.Event(), Call.pixels
+    url, answers = f"{server}/explain/colour?class_id=0", []
+
+    async def held(self, signature, items, called):
+        while not free.is_set():
+            await asyncio.sleep(0.01)
+        return await pixels(self, signature, items, called)
+
+    monkeypatch.setattr(Call, "pixels", held)
+    clients = [
+        threading.Thread(target=lambda: answers.append(ask(url, one_colour(RED)).status))
+        for _ in range(PLACES)
+    ]
+    for client in clients:
+        client.start()
+    until(lambda: in_flight(server) == PLACES)
+    answer = ask(url, one_colour(RED))
+    assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
+    free.set()
+    for client in clients:
+        client.join()
+    assert answers == [200] * PLACES
     until(lambda: in_flight(server) == 0)
 
 
