@@ -1,5 +1,6 @@
 """What an exported model is, seen from outside: no code of ours on the client's side."""
 
+import ctypes
 import dataclasses
 import fcntl
 import hashlib
@@ -314,6 +315,29 @@ def test_a_weight_is_stored_once(version, run):
     parameters = sum(4 * np.prod(weight.shape) for weight in model.weights)
     stored = sum(file.stat().st_size for file in (version / "variables").iterdir())
     assert stored < 1.05 * parameters
+
+
+class SignalStack(ctypes.Structure):
+    """stack_t, as sigaltstack(2) has it."""
+
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def signal_stack():
+    stack = SignalStack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+    return stack.start, stack.flags, stack.size
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sigaltstack as Linux has it")
+def test_signals_of_the_main_thread_keep_their_stack(compressed):
+    before = signal_stack()
+    first, second = (open_engine(Path(compressed.saved_model), "openvino") for _ in range(2))
+    assert signal_stack() == before
+    # Not the last one first, as the stacks would be put back in order.
+    del first
+    del second
+    assert signal_stack() == before
 
 
 def test_every_format_answers_as_the_trained_model(compressed, held_out, expected, loaded):

@@ -3,8 +3,10 @@
 import importlib
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -66,7 +68,7 @@ def _open_openvino(file: Path) -> Engine:
     openvino = _import("openvino")
     # Else it would compute in bfloat16 where the processor can.
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.compile_model(file, "CPU", settings)
+    compiled = off_this_thread(openvino.compile_model, file, "CPU", settings)
     return lambda pixels: compiled.infer_new_request({0: pixels})[0]
 
 
@@ -89,6 +91,17 @@ def _open_litert(file: Path) -> Engine:
             return interpreter.get_tensor(given["index"])
 
     return run
+
+
+def off_this_thread(function: Callable, *arguments: Any) -> Any:
+    """What a function that compiles with OpenVINO returns, called in a thread that then ends.
+
+    OpenVINO gives the thread that compiles a model a stack for signals, and frees it with the
+    model. A signal that the thread handles afterwards ends the process with a segmentation fault;
+    Python handles them in the main thread, a server's SIGTERM for example.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(function, *arguments).result()
 
 
 def _import(module: str) -> ModuleType:

@@ -26,6 +26,7 @@ import tensorflow as tf
 
 from keras_zoo.quiet import native_messages_held_back
 from pipelines.errors import BadInput, Failed
+from pipelines.exporting.engines import off_this_thread
 
 
 class Network(NamedTuple):
@@ -154,8 +155,8 @@ def _openvino_int8(network: Network, folder: Path, file: Path) -> None:
     nncf.set_log_level(logging.ERROR)
     images = nncf.Dataset(network.one_by_one())
     model = openvino.Core().read_model(folder / FORMATS["openvino"].file)
-    count = len(network.calibration)
-    openvino.save_model(nncf.quantize(model, images, subset_size=count), file)
+    quantize = partial(nncf.quantize, model, images, subset_size=len(network.calibration))
+    openvino.save_model(off_this_thread(quantize), file)
 
 
 def _openvino_float16(_: Network, folder: Path, file: Path) -> None:
