@@ -63,6 +63,7 @@ def write(version: Path, labels: tuple[str, ...] = COLOURS, work: int = 0) -> Pa
     module.embed = tf.function(embed, [batch])
     module.classify = tf.function(classify, [batch])
     module.explain = tf.function(explain, [batch, tf.TensorSpec((None,), tf.int32)])
+    module.labels = tf.function(lambda: names, [])
     signatures = {
         "serving_default": tf.function(
             lambda image_bytes: answer(squares(image_bytes, preprocess)), [encoded]
@@ -76,7 +77,6 @@ def write(version: Path, labels: tuple[str, ...] = COLOURS, work: int = 0) -> Pa
     }
     partial = version.with_name(f".partial-{version.name}")
     tf.saved_model.save(module, partial, signatures=signatures)
-    (partial / "labels.txt").write_text("\n".join(labels) + "\n")
     partial.rename(version)
     return version
 

@@ -443,7 +443,6 @@ def test_a_version_with_too_few_names_for_its_classes_is_not_served(tmp_path):
         )
     }
     tf.saved_model.save(module, tmp_path / "colours" / "1", signatures=signatures)
-    (tmp_path / "colours" / "1" / "labels.txt").write_text("red\ngreen\nblue\n")
     with pytest.raises(Failed, match="3 names of classes and 4 probabilities"):
         Loader(ServeConfig(tmp_path), Metrics()).load(tmp_path / "colours" / "1")
 

@@ -39,9 +39,8 @@ RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    version = colour_model.write(folder / "colour" / "1")
-    renamed = Path(shutil.copytree(version, folder / "farbe" / "2"))
-    (renamed / "labels.txt").write_text(f"rot\n{LONG_NAME}\nblau\n")
+    colour_model.write(folder / "colour" / "1")
+    colour_model.write(folder / "farbe" / "2", ("rot", LONG_NAME, "blau"))
     with serving(folder, max_image_mpx=1, max_in_flight=PLACES, max_instances=1) as url:
         yield url
 
