@@ -27,7 +27,7 @@ CHECKS = (
     "content_type_conformance",
     "response_schema_conformance",
 )
-REQUESTS = 5_000
+REQUESTS = 2_000
 FORMS = {"JPEG": {"quality": 80}, "PNG": {}, "GIF": {}, "BMP": {}, "WEBP": {}}
 
 
