@@ -129,7 +129,7 @@ def test_data_of_other_classes_is_refused_and_the_run_stays_whole(run, tmp_path)
     shutil.copytree(run, folder)
     config = digits_config(tmp_path / "data", folder, "--epochs", "3", "--global_batch_size", "2")
     (folder / "config.yaml").write_text(dump(config))
-    with pytest.raises(BadInput, match=r"class 0 is 'a' there and '0' in the run"):
+    with pytest.raises(BadInput, match=r"class 0 is 'a' there and '0' here"):
         train(config)
     assert Run.open(folder).class_names() == [str(digit) for digit in range(10)]
 
