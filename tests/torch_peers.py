@@ -6,16 +6,17 @@ The three that neither has are written down here from their papers, under our la
 import formula
 import numpy as np
 import torch
-from torch import nn
+from torch import library, nn
 from torch.nn.functional import avg_pool2d, max_pool2d
 
 try:
     import torchvision
 except RuntimeError:
     # Its compiled half is of another torch: the signatures of its operators are all it asks for.
-    _library = torch.library.Library("torchvision", "DEF")
     for _operator in ("nms", "qnms"):
-        _library.define(f"{_operator}(Tensor dets, Tensor scores, float threshold) -> Tensor")
+        library.define(
+            f"torchvision::{_operator}", "(Tensor dets, Tensor scores, float threshold) -> Tensor"
+        )
     import torchvision
 
 import timm

@@ -4,11 +4,11 @@ import os
 
 import torch
 from measure import model, serve
+from torch import library
 
 # torchvision beside a torch of another build: its ops are declared, and never called.
-declared = torch.library.Library("torchvision", "DEF")
-declared.define("nms(Tensor a, Tensor b, float c) -> Tensor")
-declared.define("qnms(Tensor a, Tensor b, float c) -> Tensor")
+library.define("torchvision::nms", "(Tensor a, Tensor b, float c) -> Tensor")
+library.define("torchvision::qnms", "(Tensor a, Tensor b, float c) -> Tensor")
 import torchvision  # noqa: E402
 
 MEAN = torch.tensor((123.675, 116.28, 103.53)).view(1, 3, 1, 1)

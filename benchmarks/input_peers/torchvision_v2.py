@@ -2,11 +2,11 @@
 
 import torch
 from measure import BATCH, SIZE, folder, serve
+from torch import library
 
 # torchvision beside a torch of another build: its ops are declared, and never called.
-declared = torch.library.Library("torchvision", "DEF")
-declared.define("nms(Tensor a, Tensor b, float c) -> Tensor")
-declared.define("qnms(Tensor a, Tensor b, float c) -> Tensor")
+library.define("torchvision::nms", "(Tensor a, Tensor b, float c) -> Tensor")
+library.define("torchvision::qnms", "(Tensor a, Tensor b, float c) -> Tensor")
 import itertools  # noqa: E402
 
 import numpy as np  # noqa: E402

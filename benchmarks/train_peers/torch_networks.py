@@ -1,11 +1,11 @@
 """torchvision's networks by the zoo's names."""
 
 import torch
+from torch import library
 
 # torchvision beside a torch of another build: its ops are declared, and never called.
-declared = torch.library.Library("torchvision", "DEF")
-declared.define("nms(Tensor a, Tensor b, float c) -> Tensor")
-declared.define("qnms(Tensor a, Tensor b, float c) -> Tensor")
+library.define("torchvision::nms", "(Tensor a, Tensor b, float c) -> Tensor")
+library.define("torchvision::qnms", "(Tensor a, Tensor b, float c) -> Tensor")
 import torchvision  # noqa: E402
 
 NAMES = {"alexnet_owt": "alexnet"}
