@@ -54,7 +54,7 @@ def subcommands(table: dict[str, Subcommand]) -> Callable[[list[str] | None], in
             return command(table[name].config_class, table[name].target, name)(arguments)
         if name in ("-h", "--help"):
             lines = (f"  {key:10} {row.meaning}" for key, row in table.items())
-            print(f"usage: {_program()} SUBCOMMAND [--help]", *lines, sep="\n")
+            print(f"usage: {program()} SUBCOMMAND [--help]", *lines, sep="\n")
             return 0
         print(f"error: no subcommand {name!r}; one of {', '.join(table)}", file=sys.stderr)
         return 2
@@ -69,7 +69,8 @@ def command(
 
     Args:
         config_class: the dataclass that its arguments fill; a first argument without a dash is
-            the value of its first field, and those that follow are its `rest_field`, if it has one.
+            the value of its first field, and those that follow are its `rest_field`, if it has one;
+            all of them, where that is its first field.
         target: "module:function" of the work; it takes the config and gives a dataclass, whose
             `str` is what a person reads and whose fields are what `--json` prints. Where it has a
             `failure` that is not empty, not all could be done.
@@ -132,8 +133,7 @@ def parse(config_class: type[Config], arguments: list[str], subcommand: str = ""
     """
     parser = _parser(config_class, subcommand)
     fields = [field.name for field in dataclasses.fields(config_class)]
-    if arguments and not arguments[0].startswith("-"):
-        arguments = [f"--{fields[0]}", arguments[0], *_with_rest(config_class, arguments[1:])]
+    arguments = _with_names(config_class, arguments)
     options = list(parser.get_defaults().keys())
     arguments = [_with_underscores(argument, options) for argument in arguments]
     try:
@@ -146,13 +146,20 @@ def parse(config_class: type[Config], arguments: list[str], subcommand: str = ""
         raise BadInput(_one_line(parser, str(error))) from error
 
 
-def _with_rest(config_class: type, arguments: list[str]) -> list[str]:
-    """`a b --c d` -> `--rest_field=["a", "b"] --c d`, where the config has a `rest_field`."""
+def _with_names(config_class: type, arguments: list[str]) -> list[str]:
+    """`a b c --d e` -> `--first a --rest_field=["b", "c"] --d e`.
+
+    All are the config's `rest_field` where that is its first field.
+    """
+    first = dataclasses.fields(config_class)[0].name
     rest_field = getattr(config_class, "rest_field", None)
-    rest = list(itertools.takewhile(lambda a: a == "-" or not a.startswith("-"), arguments))
-    if not (rest_field and rest):
-        return arguments
-    return [f"--{rest_field}={json.dumps(rest)}", *arguments[len(rest) :]]
+    leading = itertools.takewhile(lambda a: a == "-" or not a.startswith("-"), arguments)
+    leading = list(leading)[: None if rest_field else 1]
+    one = 0 if rest_field == first else 1
+    named = [part for value in leading[:one] for part in (f"--{first}", value)]
+    if rest := leading[one:]:
+        named.append(f"--{rest_field}={json.dumps(rest)}")
+    return [*named, *arguments[len(leading) :]]
 
 
 def _with_underscores(argument: str, options: Collection[str]) -> str:
@@ -333,14 +340,14 @@ def _over(base: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
 set_loader("yaml", _read_over_recipe, (yaml.YAMLError,))
 
 
-def _program() -> str:
+def program() -> str:
     """How this process was started, as a person types it."""
     module = sys.modules["__main__"].__spec__
     return f"python -m {module.name.removesuffix('.__main__')}" if module else "python"
 
 
 def _parser(config_class: type, subcommand: str) -> ArgumentParser:
-    prog = f"{_program()} {subcommand}".strip()
+    prog = f"{program()} {subcommand}".strip()
     first = dataclasses.fields(config_class)[0]
     short_form = f"{first.name.upper()} " if first.type in (str, Path) else ""
     if rest_field := getattr(config_class, "rest_field", None):

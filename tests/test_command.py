@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 
@@ -125,6 +127,23 @@ def test_a_bad_argument_is_named_in_one_line(arguments, told):
         parse(TrainConfig, ["data", *arguments])
     assert told in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@dataclass(frozen=True)
+class Several:
+    """All leading arguments are one field."""
+
+    names: list[str]
+    size_px: int = 1
+
+    rest_field: ClassVar = "names"
+
+
+def test_all_leading_arguments_may_be_one_field():
+    assert parse(Several, ["a", "b c", "--size_px", "2"]) == Several(["a", "b c"], 2)
+    assert parse(Several, ["a"]) == Several(["a"])
+    with pytest.raises(BadInput, match="required: --names"):
+        parse(Several, [])
 
 
 def test_an_unknown_key_in_a_file_is_named(tmp_path):

@@ -4,6 +4,7 @@ search.yaml   what the search is told; with space.yaml it goes on only as it was
 space.yaml    what is searched
 oracle.json   keras-tuner's state (see `tuning.oracles`)
 trial_ID/     a trial (see `tuning.trials`)
+stages.jsonl  when it was searched (see `pipelines.stage_log`)
 best.yaml     a config that trains what did best
 """
 
@@ -19,6 +20,7 @@ from pipelines import atomic
 from pipelines.command import dump, refuse_another
 from pipelines.data.streams import num_images, open_dataset
 from pipelines.errors import BadInput, Failed, Stopped
+from pipelines.stage_log import logged
 from tuning.config import SearchConfig, WorkerConfig
 from tuning.oracles import Durable, open_oracle, short
 from tuning.records import Budget, records_of
@@ -103,7 +105,7 @@ def search(config: SearchConfig) -> Search | Work:
         atomic.write_text(config.folder / "space.yaml", dump(space))
         atomic.write_text(config.folder / "search.yaml", dump(config))
         oracle = open_oracle(config, space, trials, lambda line: print(line, file=sys.stderr))
-        with quiet():
+        with quiet(), logged(config.folder, "tune"):
             _run(config, oracle, trials)
         if not_done := oracle.under_way().values():
             raise Stopped(f"trials {', '.join(not_done)} were stopped; type the same command again")

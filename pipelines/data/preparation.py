@@ -27,6 +27,7 @@ from pipelines.data.pieces import Piece, cut, digest
 from pipelines.data.sources import Source, open_source
 from pipelines.data.workers import Workers, workers_for
 from pipelines.errors import BadInput
+from pipelines.stage_log import logged
 
 REPORT = "preparation.json"
 CLEANING = "cleaning.json"
@@ -106,8 +107,9 @@ def prepare(config: PrepareConfig) -> Preparation:
     The data set has the splits `train` and `validation`, those that the config carves or adds,
     and the features `image` (encoded bytes), `label` and `file_name`. The folder appears when it
     is whole; after an interruption the same call goes on where it stopped. Its files are the same,
-    byte for byte, however many processes wrote them and however often they were interrupted;
-    `pipelines.data.beam` says what is the same where Apache Beam wrote them.
+    byte for byte, however many processes wrote them and however often they were interrupted, but
+    for the log of when that was (`pipelines.stage_log`); `pipelines.data.beam` says what is the
+    same where Apache Beam wrote them.
 
     Raises:
         BadInput: a source that is not one, a split without an image left, an `out` that holds
@@ -119,13 +121,18 @@ def prepare(config: PrepareConfig) -> Preparation:
     if finished := _finished(config):
         shutil.rmtree(workspace, ignore_errors=True)
         return finished
+    with logged(config.out, "prepare"):
+        return _prepare(config, workspace)
+
+
+def _prepare(config: PrepareConfig, workspace: Path) -> Preparation:
     tfds.disable_progress_bar()
     source = open_source(config)
     pieces = cut(source, workspace, config)
     with workers_for(config, pieces) as workers, atomic.locked(workspace):
         try:
             # Another process may have finished it since.
-            result = _finished(config) or _prepare(config, source, pieces, workers)
+            result = _finished(config) or _write(config, source, pieces, workers)
         except BadInput:
             shutil.rmtree(workspace, ignore_errors=True)
             raise
@@ -133,7 +140,7 @@ def prepare(config: PrepareConfig) -> Preparation:
     return result
 
 
-def _prepare(
+def _write(
     config: PrepareConfig, source: Source, pieces: list[Piece], workers: Workers
 ) -> Preparation:
     workers.examine(pieces)

@@ -48,6 +48,7 @@ class Classifier:
             Grad-CAM, float32 `(B, h, w)` in [0, 1].
         next: the command that goes on with it.
         named: whether data must have classes of these names, and not just as many.
+        run: its folder, where it is a run.
     """
 
     title: str
@@ -59,6 +60,7 @@ class Classifier:
     explainer: Callable[[], Explainer]
     next: str
     named: bool = True
+    run: Path | None = None
 
 
 def open_classifier(config: EvaluateConfig | PredictConfig) -> Classifier:
@@ -100,6 +102,7 @@ def _run(folder: Path, checkpoint: str) -> Classifier:
         explainer=lambda: partial(grad_cam, run.classifier(checkpoint)),
         next=f"python -m pipelines.export {quote(str(folder))} --out saved_models/NAME "
         f"--checkpoint {checkpoint}",
+        run=folder,
     )
 
 

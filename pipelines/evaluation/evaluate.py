@@ -32,6 +32,7 @@ from pipelines.evaluation.metrics import (
 from pipelines.evaluation.predictions import Answers, answers
 from pipelines.evaluation.real_labels import RealAccuracy, measure_real, real_labels
 from pipelines.reporting.text import aligned
+from pipelines.stage_log import logged
 from pipelines.training.run import require_same_classes
 
 CONFUSED_PAIRS = 10
@@ -122,6 +123,11 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         Failed: the network's answers are no numbers.
     """
     classifier = open_classifier(config)
+    with logged(classifier.run, "evaluate", config.out):
+        return _evaluate(config, classifier)
+
+
+def _evaluate(config: EvaluateConfig, classifier: Classifier) -> Evaluation:
     dataset, split = _data(config, classifier)
     names = class_names(dataset)
     images, labels = names_and_labels(dataset, split)

@@ -22,6 +22,7 @@ from pipelines.exporting.verification import (
 )
 from pipelines.exporting.versions import latest_version, next_version, write_serving_configs
 from pipelines.exporting.warm_up import write_warm_up
+from pipelines.stage_log import logged
 
 SAVED_MODEL, GRAPH, VARIABLES = "savedmodel", "saved_model.pb", "variables/*"
 # As many as OpenVINO's quantisation looks at by default.
@@ -84,7 +85,7 @@ def export(config: ExportConfig) -> Export:
         card = card_of(source, config, new)
         if made.get("content_sha256") != card["content_sha256"]:
             version = new
-            with atomic.replacing(version) as partial:
+            with logged(source.run, "export", version), atomic.replacing(version) as partial:
                 made = _write(source, config, card, partial)
     write_serving_configs(config.out.parent)
     verified = made["formats"]["savedmodel"]

@@ -65,6 +65,7 @@ class Source:
         split: its images to verify with.
         train_split: its images to calibrate with.
         origin: what else the model card tells, as plain values.
+        run: its folder, where it is a run.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Source:
     split: str
     train_split: str
     origin: dict[str, Any]
+    run: Path | None = None
 
     def images(self, most: int) -> Images:
         """Images to verify with, `most` at most.
@@ -148,6 +150,7 @@ def _from_run(config: ExportConfig) -> Source:
             "metrics": _metrics(checkpoint),
             "train": flat(trained),
         },
+        run=config.source,
     )
 
 

@@ -7,6 +7,7 @@ data.json          the size of each split of the data set
 checkpoints/       the newest and the best (see `pipelines.training.checkpoints`)
 history.csv        a row an epoch
 log.jsonl          the same, and a line for about each second (see `pipelines.training.step_log`)
+stages.jsonl       when it was trained, evaluated and exported (see `pipelines.stage_log`)
 tensorboard/       curves, hyperparameters, the graph, images
 metrics.json       the result; present when the run is finished
 """

@@ -6,6 +6,7 @@ import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from shlex import quote
 
 import keras
@@ -17,6 +18,7 @@ from pipelines import atomic
 from pipelines.config import TrainConfig
 from pipelines.data.streams import class_names, num_images, open_dataset
 from pipelines.errors import BadInput, Failed, Stopped
+from pipelines.stage_log import logged
 from pipelines.training.launcher import launch
 from pipelines.training.loop import Loop
 from pipelines.training.model import num_parameters
@@ -74,7 +76,8 @@ def train(config: TrainConfig) -> Training:
         Stopped: this process was asked to stop, and the run goes on from there another time.
     """
     if config.local_workers > 1 and "TF_CONFIG" not in os.environ:
-        launch(config)
+        with logged(config.run, "train"):
+            launch(config)
         if not (metrics := Run.open(config.run).metrics()):
             raise Stopped("the workers stopped; type the same command again, and they go on")
         return Training(**metrics)
@@ -121,11 +124,17 @@ def _train(
             )
         loop = Loop(config, run, dataset, state, progress, distribution, steps_per_epoch)
         print(_opening(config, distribution, progress), file=sys.stderr)
-        loop.train()
+        with logged(_logs(config, distribution), "train"):
+            loop.train()
         result = _result(state, run, loop.progress.history, config)
         if distribution.chief:
             run.finish(dataclasses.asdict(result))
     return result
+
+
+def _logs(config: TrainConfig, distribution: Distribution) -> Path | None:
+    """The folder that tells of this process; of local workers, the one that started them tells."""
+    return config.run if distribution.chief and config.local_workers == 1 else None
 
 
 def _held(config: TrainConfig, distribution: Distribution) -> AbstractContextManager[None]:
