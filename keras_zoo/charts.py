@@ -13,10 +13,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import FixedLocator, FuncFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator
 from matplotlib.transforms import Bbox
 
+from keras_zoo.ilsvrc import ENTRIES, Entry
 from keras_zoo.registry import Card
 
 SUFFIXES = (".svg", ".png")
@@ -24,12 +26,16 @@ SUFFIXES = (".svg", ".png")
 _INK = "#2b2f36"
 _FAINT = "#7d848d"
 _GRID = "#e4e7ea"
+_BAR = "#b9c1ca"
+
+_SIZE_INCHES = (12.0, 7.0)
+_PUBLISHED = "top-1 of ImageNet, %, as published"
 
 # Parameters for a square point of a bubble's area.
 _PARAMETERS_PT2 = 1e5
 
 # Told apart by people who see colours differently, too.
-_FAMILY_COLORS = {
+FAMILY_COLORS = {
     "simple_cnn": "#7d848d",
     "alexnet": "#c0392b",
     "zfnet": "#d98880",
@@ -71,13 +77,13 @@ def timeline(cards: Sequence[Card]) -> Figure:
         ValueError: none of the cards has a published accuracy; those that have none are left out.
     """
     rows = sorted(_published(cards), key=lambda card: (card.year, card.published.top1))
-    figure, axes = _axes("The zoo in time", rows)
+    figure, axes = _axes("The zoo in time", _PUBLISHED, rows, _SIZE_INCHES)
     best = -math.inf
     for year, group in groupby(rows, key=lambda card: card.year):
         of_year = list(group)
         labels = _spread([card.published.top1 for card in of_year], 0.72)
         for card, label in zip(of_year, labels, strict=True):
-            color = _FAMILY_COLORS[card.family]
+            color = FAMILY_COLORS[card.family]
             axes.plot((year, year + 0.09), (card.published.top1, label), color=color, linewidth=0.7)
             axes.plot(year, card.published.top1, "o", color=color, markersize=7, zorder=3)
             name = axes.text(year + 0.1, label, card.name, size=8.5, color=_INK, va="center")
@@ -91,15 +97,73 @@ def timeline(cards: Sequence[Card]) -> Figure:
     return figure
 
 
-def quadrant(cards: Sequence[Card]) -> Figure:
-    """Published top-1 accuracy against compute; the area of a bubble is the parameters.
+def winners(cards: Sequence[Card]) -> Figure:
+    """The top-5 error that won ILSVRC in each year, and those of networks beside it.
+
+    Bars are entries of `keras_zoo.ilsvrc`, in the colour of a network's family where one is of
+    their architecture; points are the networks, as published, in the years of their papers.
+
+    Args:
+        cards: the networks; those without a paper or a published accuracy are left out.
+    """
+    rows = [card for card in cards if card.year and card.published]
+    figure, axes = _axes(
+        "ILSVRC, 2010 to 2017", "top-5 error of ImageNet, %, as published", rows, (11.0, 5.2)
+    )
+    axes.grid(False, axis="x")
+    years = {
+        year: list(entries) for year, entries in groupby(ENTRIES, key=lambda entry: entry.year)
+    }
+    for year, entries in years.items():
+        for number, entry in enumerate(entries):
+            family = next((card.family for card in rows if entry.has(card)), None)
+            x = year + 0.24 * (number - (len(entries) - 1) / 2)
+            axes.bar(x, entry.top5_error, 0.22, color=FAMILY_COLORS.get(family, _BAR))
+            value = f"{entry.top5_error:.1f}"
+            axes.text(x, entry.top5_error + 0.3, value, size=8.5, ha="center", color=_INK)
+    for _, group in groupby(sorted(rows, key=_year_and_error), key=lambda card: card.year):
+        of_year = list(group)
+        errors = [100 - card.published.top5 for card in of_year]
+        for card, error, label in zip(of_year, errors, _spread(errors, 1.05), strict=True):
+            color, x = FAMILY_COLORS[card.family], card.year + 0.3
+            axes.plot((x, x + 0.08), (error, label), color=color, linewidth=0.7)
+            axes.plot(x, error, "o", color=color, markersize=7, zorder=3)
+            axes.text(x + 0.09, label, card.name, size=8.5, color=_INK, va="center")
+    names = ["\n".join([str(year), *map(_short, entries)]) for year, entries in years.items()]
+    axes.set_xticks(list(years), names, size=8.5)
+    axes.set(xlim=(min(years) - 0.5, max(years) + 0.9), ylim=(0, None))
+    return figure
+
+
+def _year_and_error(card: Card) -> tuple[int, float]:
+    return card.year, 100 - card.published.top5
+
+
+def _short(entry: Entry) -> str:
+    """`AlexNet`, or the team where the method has no name of its own."""
+    name = entry.team if entry.networks is None else entry.method
+    return name if entry.place == 1 else f"{name}, place {entry.place}"
+
+
+def quadrant(
+    cards: Sequence[Card],
+    measure: str = _PUBLISHED,
+    size_inches: tuple[float, float] = _SIZE_INCHES,
+) -> Figure:
+    """Top-1 accuracy against compute; the area of a bubble is the parameters.
+
+    Args:
+        cards: the networks, their accuracy being that of `published`.
+        measure: what the accuracy is.
+        size_inches: width and height.
 
     Raises:
         ValueError: as `timeline`.
     """
     rows = _published(cards)
-    figure, axes = _axes("Accuracy against compute", rows)
+    figure, axes = _axes("Accuracy against compute", measure, rows, size_inches)
     axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.set_xlabel("GMACs for one image (logarithmic); area of a bubble: parameters", color=_FAINT)
     for axis_format in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         axis_format(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -108,11 +172,16 @@ def quadrant(cards: Sequence[Card]) -> Figure:
             card.gmacs,
             card.published.top1,
             s=card.parameters / _PARAMETERS_PT2,
-            color=_FAMILY_COLORS[card.family],
+            color=FAMILY_COLORS[card.family],
             alpha=0.55,
             edgecolor="white",
         )
+        # Seen however small the network is.
+        axes.plot(card.gmacs, card.published.top1, ".", color=FAMILY_COLORS[card.family], ms=3)
     axes.margins(0.14, 0.1)
+    # Names go where bubbles are not, which is known once the axes are.
+    axes.autoscale_view()
+    axes.set_ylim(top=min(100, axes.get_ylim()[1]))
     _label(axes, rows)
     return figure
 
@@ -159,23 +228,30 @@ def _published(cards: Sequence[Card]) -> list[Card]:
     return rows
 
 
-def _axes(title: str, cards: Sequence[Card]) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(12, 7), facecolor="white")
-    axes = figure.add_axes((0.06, 0.09, 0.92, 0.78))
-    figure.text(0.06, 0.945, title, size=18, weight="bold", color=_INK)
-    figure.text(0.06, 0.905, "top-1 of ImageNet, %, as published", size=10.5, color=_FAINT)
+def _axes(
+    title: str, measure: str, cards: Sequence[Card], size_inches: tuple[float, float]
+) -> tuple[Figure, Axes]:
+    """Empty axes under a title, what they measure, and a legend of the cards' families."""
+    width, height = size_inches
+    figure = Figure(figsize=size_inches, facecolor="white")
+    axes = figure.add_axes((0.72 / width, 0.63 / height, 1 - 0.96 / width, 1 - 1.54 / height))
+    left = 0.72 / width
+    figure.text(left, 1 - 0.36 / height, title, size=18, weight="bold", color=_INK)
+    figure.text(left, 1 - 0.6 / height, measure, size=10.5, color=_FAINT)
     axes.grid(color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(_FAINT)
     axes.tick_params(which="both", length=0, labelcolor=_FAINT)
     families = dict.fromkeys(card.family for card in cards)
-    for family in families:
-        axes.plot([], [], "o", color=_FAMILY_COLORS[family], markersize=7, label=family)
     axes.legend(
+        handles=[
+            Line2D([], [], marker="o", ls="", color=FAMILY_COLORS[name], markersize=7, label=name)
+            for name in families
+        ],
         loc="lower right",
-        bbox_to_anchor=(1.0, 1.015),
-        ncols=len(families),
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=max(1, len(families)),
         frameon=False,
         fontsize=9,
         handletextpad=0.1,

@@ -134,6 +134,8 @@ def parse(config_class: type[Config], arguments: list[str], subcommand: str = ""
     parser = _parser(config_class, subcommand)
     fields = [field.name for field in dataclasses.fields(config_class)]
     arguments = _with_names(config_class, arguments)
+    if default := getattr(config_class, "default_recipe", None):
+        arguments = ["--recipe", default, *arguments]
     options = list(parser.get_defaults().keys())
     arguments = [_with_underscores(argument, options) for argument in arguments]
     try:

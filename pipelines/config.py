@@ -672,6 +672,49 @@ def network_defaults(network: str, weights: str | None) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class CompareConfig:
+    """Several networks trained, evaluated, exported and timed alike, and a page about them.
+
+    All of them get one budget: the same images, as often, with the same recipe.
+
+    Args:
+        data: a folder that `pipelines.prepare` wrote.
+        networks: their names, with commas between.
+        out: the folder of it all: runs, SavedModels, the report. What is there is not done again.
+        train: what the runs have in common, the recipe `comparison` unless told otherwise; each
+            has its own `network` and `run`, and images of the size it needs, where that is more.
+    """
+
+    data: Path
+    networks: str
+    train: TrainConfig
+    out: Path = Path("comparison")
+
+    links: ClassVar = {"data": "train.data"}
+    recipe_field: ClassVar = "train"
+    default_recipe: ClassVar = "comparison"
+
+    def __post_init__(self) -> None:
+        for network in self.names:
+            self.of(network)
+
+    @property
+    def names(self) -> list[str]:
+        """The networks, each once."""
+        return list(dict.fromkeys(name.strip() for name in self.networks.split(",")))
+
+    def of(self, network: str) -> TrainConfig:
+        """The run of one network."""
+        size_px = max(self.train.input.size_px, card(network).min_size_px)
+        return dataclasses.replace(
+            self.train,
+            network=network,
+            run=self.out / "runs" / network,
+            input=dataclasses.replace(self.train.input, size_px=size_px),
+        )
+
+
+@dataclass(frozen=True)
 class InspectConfig:
     """A prepared data set on one page: counts, sizes, classes, and what the network will see.
 
@@ -867,6 +910,28 @@ class ExportConfig:
                 *(f"{chosen}-{how}" for how in compressions if chosen in COMPRESSIONS[how]),
             )
         ]
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Runs side by side: one page that needs nothing else, and its tables as CSV and Markdown.
+
+    Args:
+        runs: folders that `pipelines.train` wrote; unfinished ones too.
+        out: the folder to write; a report that is there is replaced.
+        results: where `pipelines.benchmark` wrote `infer.csv`.
+    """
+
+    runs: list[Path]
+    out: Path = Path("report")
+    results: Path = Path("results")
+
+    rest_field: ClassVar = "runs"
+
+    def __post_init__(self) -> None:
+        _require(len(self.runs) > 0, "runs is empty; give the folders of some runs")
+        for number, run in enumerate(self.runs):
+            _require(run not in self.runs[:number], f"runs has {str(run)!r} twice")
 
 
 @dataclass(frozen=True)

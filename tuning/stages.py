@@ -1,11 +1,8 @@
 """From a search's best config to a SavedModel: the stages of the workflow, a process each."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from shlex import join
 from typing import Any, NamedTuple
 
 import yaml
@@ -13,16 +10,14 @@ import yaml
 from pipelines import atomic
 from pipelines.command import flat, load
 from pipelines.config import TrainConfig
-from pipelines.errors import BadInput, Failed, Stopped
-from pipelines.training.children import bound, end
-from pipelines.training.interruption import Interruption
+from pipelines.errors import BadInput
+from pipelines.training.children import run_stage
 from tuning.records import Trial
 
 BEST = "best.yaml"
 RECORD = Path("results", "final.json")
 # What no trial, and no choice between trials, has seen.
 TEST_SPLIT = "validation"
-WATCHED_EVERY_S = 0.2
 
 
 class Stage(NamedTuple):
@@ -111,33 +106,4 @@ def _recorded(search: Path) -> Outcomes:
 
 
 def _run(name: str, best: Path) -> dict[str, Any]:
-    arguments = STAGES[name].arguments(best, load(TrainConfig, best).run)
-    line = ["python", "-m", f"pipelines.{name}", *arguments]
-    print(join(line), file=sys.stderr)
-    with Interruption() as interruption:
-        process = subprocess.Popen(
-            bound([sys.executable, *line[1:], "--json"]),
-            stdout=subprocess.PIPE,
-            text=True,
-            # Signals of the terminal reach it through this process alone.
-            start_new_session=True,
-        )
-        printed = _printed(process, interruption)
-    if printed and not process.returncode:
-        return json.loads(printed)
-    if interruption.asked or not process.returncode:
-        raise Stopped(f"{name} was asked to stop; type the same command again to go on")
-    raise Failed(f"{join(line)} ended with status {process.returncode}; it says why above")
-
-
-def _printed(process: subprocess.Popen, interruption: Interruption) -> str:
-    """What a process prints until it has ended, which it is asked to where this one is."""
-    try:
-        while not interruption.asked:
-            try:
-                return process.communicate(timeout=WATCHED_EVERY_S)[0]
-            except subprocess.TimeoutExpired:
-                pass
-    finally:
-        end([process])
-    return process.communicate()[0]
+    return run_stage(name, STAGES[name].arguments(best, load(TrainConfig, best).run))

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from pipelines.evaluation.metrics import Bin, ClassAccuracy, Mistake
 
 _INK, _FAINT, _BLUE, _ORANGE = "#2b2f36", "#7d848d", "#2f6fb0", "#dd6b20"
+# From nothing at all, which is right on any page.
+_SHARES = LinearSegmentedColormap.from_list("shares", ["#2f6fb000", "#2f6fb0ff"])
 # More names than these cannot be read beside one another.
 _NAMED_CLASSES = 60
 _NAME_CHARACTERS = 28
@@ -84,7 +87,7 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    picture = axes.imshow(shares, cmap=_SHARES, vmin=0, vmax=1, interpolation="nearest")
     if named:
         names = [_short(name) for name in class_names]
         axes.set_xticks(range(len(names)), names, rotation=90)

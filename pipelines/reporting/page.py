@@ -2,18 +2,29 @@
 
 import base64
 import io
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
+import matplotlib
 from matplotlib.figure import Figure
+
+# What a drawing's colours are on a page: ink is as light or dark as the text, paper as the page.
+_THEME = {
+    "#000000": "currentColor",
+    "#2b2f36": "currentColor",
+    "#ffffff": "var(--paper)",
+    "#e4e7ea": "var(--grid)",
+}
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width">
 <style>
-:root {{ color-scheme: light dark }}
+:root {{ color-scheme: light dark; --paper: light-dark(#fff, #16181c);
+  --grid: light-dark(#e4e7ea, #33373e) }}
 body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1100px; padding: 0 1em;
-  color: light-dark(#222, #ddd); background: light-dark(#fff, #16181c) }}
+  color: light-dark(#222, #ddd); background: var(--paper) }}
 h2 {{ margin: 1.8em 0 .3em; font-size: 18px }}
 table {{ border-collapse: collapse }}
 th, td {{ text-align: right; padding: 3px 14px;
@@ -59,6 +70,37 @@ def png(figure: Figure, transparent: bool = False) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=130, transparent=transparent)
     return file.getvalue()
+
+
+def svg(figure: Figure) -> str:
+    """A figure as an SVG file; equal figures, equal text."""
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "page"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
+def drawing(image: str, name: str, alt: str) -> str:
+    """An SVG of matplotlib's inside the page, light or dark as the page is.
+
+    Args:
+        image: the file's text.
+        name: of no other drawing on the page.
+        alt: what it shows.
+    """
+    width_pt, root = re.search(r'width="([\d.]+)pt"', image)[1], image.index("<svg")
+    inner = image[image.index(">", root) + 1 :]
+    inner = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", inner, flags=re.DOTALL)
+    # Drawings use the same names within.
+    inner = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", inner)
+    inner = inner.replace("xlink:href", "href")
+    for color, themed in _THEME.items():
+        inner = inner.replace(color, themed)
+    view = re.search(r'viewBox="[^"]+"', image)[0]
+    return (
+        f'<svg class="drawing" role="img" aria-label="{escape(alt)}" {view} '
+        f'style="max-width:{float(width_pt):.0f}pt;fill:currentColor;stroke-linejoin:round">{inner}'
+    )
 
 
 def picture(image: bytes) -> str:

@@ -1,13 +1,20 @@
 """Processes that do not outlive the one that started them, however that one ends."""
 
+import json
 import os
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
+
+from pipelines.errors import Failed, Stopped
+from pipelines.training.interruption import Interruption
 
 # A process that is asked to end has this long to do so.
 GRACE_S = 30.0
+WATCHED_EVERY_S = 0.2
 
 # Asks Linux for a SIGKILL at the end of its parent, and becomes the command. Where the parent ended
 # before it asked, it is another's child by now.
@@ -43,3 +50,41 @@ def end(children: Sequence[subprocess.Popen]) -> None:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+
+
+def run_stage(name: str, arguments: Sequence[object]) -> dict[str, Any]:
+    """Runs `python -m pipelines.NAME` in a process of its own; gives what it prints with `--json`.
+
+    Raises:
+        Failed: it did not end well; it has said why.
+        Stopped: this process, or that one, was asked to stop.
+    """
+    line = ["python", "-m", f"pipelines.{name}", *map(str, arguments)]
+    print(shlex.join(line), file=sys.stderr)
+    with Interruption() as interruption:
+        process = subprocess.Popen(
+            bound([sys.executable, *line[1:], "--json"]),
+            stdout=subprocess.PIPE,
+            text=True,
+            # Signals of the terminal reach it through this process alone.
+            start_new_session=True,
+        )
+        printed = _printed(process, interruption)
+    if printed and not process.returncode:
+        return json.loads(printed)
+    if interruption.asked or not process.returncode:
+        raise Stopped(f"{name} was asked to stop; type the same command again to go on")
+    raise Failed(f"{shlex.join(line)} ended with status {process.returncode}; it says why above")
+
+
+def _printed(process: subprocess.Popen, interruption: Interruption) -> str:
+    """What a process prints until it has ended, which it is asked to where this one is."""
+    try:
+        while not interruption.asked:
+            try:
+                return process.communicate(timeout=WATCHED_EVERY_S)[0]
+            except subprocess.TimeoutExpired:
+                pass
+    finally:
+        end([process])
+    return process.communicate()[0]
