@@ -232,7 +232,7 @@ def commands() -> Iterator[Command]:
                 for alias in node.names
             }
             subcommands = {
-                id(value): f" {key.value}"
+                id(value): [key.value]
                 for node in ast.walk(tree)
                 if isinstance(node, ast.Dict)
                 for key, value in zip(node.keys, node.values, strict=True)
@@ -241,11 +241,12 @@ def commands() -> Iterator[Command]:
             for node in ast.walk(tree):
                 match node:
                     case ast.Call(
-                        func=ast.Name("command" | "Subcommand"),
-                        args=[ast.Name(config), ast.Constant(str(work)), *_],
+                        func=ast.Name("command" | "Subcommand" as maker),
+                        args=[ast.Name(config), ast.Constant(str(work)), *rest],
                     ):
-                        name = f"python -m {module}{subcommands.get(id(node), '')}"
-                        yield Command(name, imported[config], work.replace(":", "."))
+                        named = [part.value for part in rest] if maker == "command" else []
+                        words = ["python -m", module, *named, *subcommands.get(id(node), [])]
+                        yield Command(" ".join(words), imported[config], work.replace(":", "."))
 
 
 def command_reference() -> str:
