@@ -1,11 +1,12 @@
 # make demo    the main job on the embedded data: prepare, train, evaluate, export
 # make test    the tests; test-slow, test-peers and test-beam run those it leaves out
+# make docs    the documentation as a site that opens from disk: site/index.html
 # They make .venv and install what they need the first time, and reuse it afterwards.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-peers test-beam lint clean
+.PHONY: demo docs test test-slow test-peers test-beam lint clean
 
 demo: .venv/.installed
 	$(BIN)/python -m pipelines --config pipelines/recipes/demo.yaml
@@ -26,6 +27,10 @@ test-slow: .venv/.installed-dev
 test-beam: .venv/.installed-dev
 	$(BIN)/python -m pip install --quiet --editable '.[dev,beam]'
 	$(BIN)/python -m pytest -m beam
+
+# The variable silences Material's advertisement of its successor.
+docs: .venv/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

@@ -114,7 +114,8 @@ class InputReport:
     """What `diagnose` measured.
 
     Args:
-        data, network: as given.
+        data: as given.
+        network: as given.
         cores: that this process may use.
         decode_threads: images decoded and augmented at a time.
         images_per_s: of each stage alone, the whole stream, its ceiling and the network.
