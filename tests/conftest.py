@@ -1,5 +1,6 @@
 """A prepared data set, a trained run and an exported model, made once and shared by the tests."""
 
+import gc
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,15 @@ from pipelines.command import parse
 from pipelines.config import ExportConfig, PrepareConfig, TrainConfig
 
 RECIPE = Path(__file__).parents[1] / "pipelines" / "recipes" / "simple_cnn.demo.yaml"
+
+
+def pytest_collection_finish():
+    """What was imported stays: no collection of garbage looks through it again.
+
+    Keras's `clear_session` collects, after every test of a network.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -59,11 +59,11 @@ def test_a_finished_run_is_not_trained_again(run, digits):
 def test_a_run_that_goes_on_ends_like_one_that_was_never_stopped(run, digits, tmp_path):
     """Its last epoch's checkpoint is taken away, as if it had been killed before writing it."""
     folder = tmp_path / "stopped"
-    config = digits_config(digits, folder, "--epochs", "3")
-    train(config)
+    shutil.copytree(run, folder)
+    for file in ("config.yaml", "metrics.json"):
+        (folder / file).unlink()
     shutil.rmtree(folder / "checkpoints" / "epoch_0003")
-    (folder / "metrics.json").unlink()
-    train(config)
+    train(digits_config(digits, folder, "--epochs", "3"))
     for ours, uninterrupted in zip(weights(folder), weights(run), strict=True):
         np.testing.assert_array_equal(ours, uninterrupted)
 

@@ -28,6 +28,7 @@ from pipelines import atomic
 from pipelines.command import dump, load, parse
 from pipelines.config import PrepareConfig, TrainConfig
 from pipelines.errors import BadInput, Failed, Stopped
+from pipelines.train import main as train_main
 from pipelines.training.interruption import Interruption
 from pipelines.training.train import ADVICE
 from tuning import spread
@@ -35,6 +36,7 @@ from tuning import trials as trials_module
 from tuning.config import SearchConfig, WorkerConfig
 from tuning.oracles import open_oracle
 from tuning.records import Budget, read_records, records_of
+from tuning.search import main as search_main
 from tuning.space import Space, read_space
 from tuning.spread import Chief, served, work
 from tuning.study import search, with_environment
@@ -758,7 +760,9 @@ def test_values_replace_fields_and_leave_the_rest():
     )
 
 
-def test_a_search_ends_in_a_config_that_trains(command, with_minival, tmp_path):
+def test_a_search_ends_in_a_config_that_trains(
+    command, with_minival, tmp_path, monkeypatch, capsys
+):
     # The second is more than floats can hold.
     (tmp_path / "space.yaml").write_text("optimizer.base_lr: {choice: [0.2, 1.0e+20]}")
     train = ["--recipe", "simple_cnn.demo", "--train.epochs", "2"]
@@ -769,17 +773,18 @@ def test_a_search_ends_in_a_config_that_trains(command, with_minival, tmp_path):
     assert (found["completed"], found["failed"]) == (1, 1)
     assert "not finite" in found["reasons"]["0001"]
     assert found["budget"] == {"trained": 2, "without_continuation": 2}
-    again = command("tuning.search", *arguments, cwd=tmp_path)
-    assert json.loads(again.stdout) == found
+    monkeypatch.chdir(tmp_path)
+    assert search_main(list(map(str, arguments))) == 0
+    assert json.loads(capsys.readouterr().out) == found
     folder = tmp_path / "searches" / "simple_cnn-space-grid"
     for trial in folder.glob("trial_*/train.yaml"):
         config = load(TrainConfig, trial)
         assert (config.train_split, config.validation_split) == ("train", "minival")
     best = load(TrainConfig, tmp_path / found["best_config"])
     assert (best.validation_split, best.epochs, best.stop_after_epochs) == ("minival", 2, None)
-    done = command("pipelines.train", "--config", found["best_config"], "--json", cwd=tmp_path)
     # Trained anew, it is the trial's accuracy to the last image: all seeds are the same.
-    assert json.loads(done.stdout)["top1"] == found["best_top1"]
+    assert train_main(["--config", found["best_config"], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["top1"] == found["best_top1"]
 
 
 def started(folder, module, *arguments) -> subprocess.Popen:

@@ -9,7 +9,8 @@ from pipelines import atomic
 
 # Where `docker run -v $PWD/saved_models:/models tensorflow/serving` sees the folder of models.
 SERVING_FOLDER = "/models"
-# What the server of this project does by default; a request of one image waits 2 ms at most.
+# A request of as many images as this project's server takes by default is one batch; one image
+# waits 2 ms at most.
 BATCHING = """\
 max_batch_size { value: 32 }
 batch_timeout_micros { value: 2000 }

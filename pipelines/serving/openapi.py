@@ -11,7 +11,7 @@ REFUSALS = {
     400: "The request cannot be used; the message says what of it",
     404: "Nothing of that name is served",
     408: "The body did not come in time",
-    413: "The body is larger than allowed",
+    413: "The body is larger than allowed, or its JSON holds too many values",
     429: "The server has no place for more images; try again",
     503: "Not ready",
     504: "Not answered by the deadline",
