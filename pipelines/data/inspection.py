@@ -19,7 +19,7 @@ from pipelines.data.streams import (
     training_stream,
 )
 from pipelines.reporting.page import page, picture, png, sections, table
-from pipelines.reporting.text import aligned
+from pipelines.reporting.text import aligned, first_name
 
 _COLUMNS = 8
 _CELL_IN = 1.35
@@ -244,14 +244,15 @@ def _balance(measured: dict[str, Measured], names: list[str]) -> Figure:
         if few:
             axes.set_xticks(
                 range(len(names)),
-                [_short(names[label], 14) for label in order],
+                [first_name(names[label], 14) for label in order],
                 rotation=35,
                 ha="right",
                 fontsize=7,
             )
+        most, least = (first_name(names[order[end]], _LABEL_CHARACTERS) for end in (0, -1))
         axes.set_title(
-            f"{split}: from {counts[order[0]]:,} ({_short(names[order[0]])}) "
-            f"to {counts[order[-1]]:,} ({_short(names[order[-1]])}) images a class",
+            f"{split}: from {counts[order[0]]:,} ({most}) to {counts[order[-1]]:,} ({least}) "
+            "images a class",
             fontsize=10,
         )
         axes.tick_params(axis="y", labelsize=8)
@@ -274,11 +275,5 @@ def _grid(sections: dict[str, tuple[np.ndarray, list[str]]]) -> Figure:
             axes.axis("off")
         for axes, image, label in zip(part.axes, images, labels, strict=False):
             axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255)
-            axes.set_title(_short(label), fontsize=7, pad=2)
+            axes.set_title(first_name(label, _LABEL_CHARACTERS), fontsize=7, pad=2)
     return figure
-
-
-def _short(label: str, characters: int = _LABEL_CHARACTERS) -> str:
-    """The first of a class's names, cut to fit."""
-    first = label.partition(",")[0]
-    return first if len(first) <= characters else first[: characters - 1] + "…"

@@ -8,6 +8,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from pipelines.evaluation.metrics import Bin, ClassAccuracy, Mistake
+from pipelines.reporting.text import first_name
 
 _INK, _FAINT, _BLUE, _ORANGE = "#2b2f36", "#7d848d", "#2f6fb0", "#dd6b20"
 # From nothing at all, which is right on any page.
@@ -133,6 +134,5 @@ def _plain(*all_axes: Axes) -> None:
 
 
 def _short(name: str) -> str:
-    """The first of a class's words, on a short line that is no formula to matplotlib."""
-    first = name.partition(",")[0].replace("$", r"\$")
-    return first if len(first) <= _NAME_CHARACTERS else f"{first[: _NAME_CHARACTERS - 1]}…"
+    """The first of a class's names, on a short line that is no formula to matplotlib."""
+    return first_name(name, _NAME_CHARACTERS).replace("$", r"\$")

@@ -31,7 +31,7 @@ from pipelines.evaluation.metrics import (
 )
 from pipelines.evaluation.predictions import Answers, answers
 from pipelines.evaluation.real_labels import RealAccuracy, measure_real, real_labels
-from pipelines.reporting.text import aligned
+from pipelines.reporting.text import aligned, first_name
 from pipelines.stage_log import logged
 from pipelines.training.run import require_same_classes
 
@@ -104,7 +104,7 @@ class Evaluation(Result):
             lines.append(f"images with ReaL labels: n = {self.real.n:,}")
         if self.most_confused:
             pairs = (
-                f"{_first(pair.label)} taken for {_first(pair.answer)} ({pair.images} of {pair.of})"
+                f"{first_name(pair.label)} taken for {first_name(pair.answer)} ({pair.images} of {pair.of})"
                 for pair in self.most_confused[:_SHOWN_PAIRS]
             )
             lines.append(f"most confused: {'; '.join(pairs)}")
@@ -214,11 +214,6 @@ def _data(config: EvaluateConfig, classifier: Classifier) -> tuple[tfds.core.Dat
             f"{len(own):,} apart; give a data set with as many"
         )
     return dataset, split
-
-
-def _first(words: str) -> str:
-    """The first of a class's words."""
-    return words.partition(",")[0]
 
 
 def _with_interval(value: float, interval: Interval | None) -> str:

@@ -22,6 +22,7 @@ from pipelines.exporting.verification import (
 )
 from pipelines.exporting.versions import latest_version, next_version, write_serving_configs
 from pipelines.exporting.warm_up import write_warm_up
+from pipelines.reporting.text import aligned
 from pipelines.stage_log import logged
 
 SAVED_MODEL, GRAPH, VARIABLES = "savedmodel", "saved_model.pb", "variables/*"
@@ -57,13 +58,17 @@ class Export:
         """The formats side by side, where there are several."""
         if len(self.formats) == 1:
             return ""
-        head = f"{'format':<18}{'MB':>8}{'top-1':>8}{'agreement':>11}{'images/s':>10}\n"
-        return head + "".join(
-            f"{name:<18}{row['bytes'] / 1e6:>8.1f}"
-            f"{'-' if row['top1'] is None else format(row['top1'], '.3f'):>8}"
-            f"{row['agreement']:>11.3f}{row['images_per_s']:>10.1f}\n"
+        rows = [
+            (
+                name,
+                f"{row['bytes'] / 1e6:.1f}",
+                "-" if row["top1"] is None else f"{row['top1']:.3f}",
+                f"{row['agreement']:.3f}",
+                f"{row['images_per_s']:.1f}",
+            )
             for name, row in self.formats.items()
-        )
+        ]
+        return aligned([("format", "MB", "top-1", "agreement", "images/s"), *rows]) + "\n"
 
 
 def export(config: ExportConfig) -> Export:

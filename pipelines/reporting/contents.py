@@ -18,6 +18,7 @@ from pipelines.reporting.diagrams import Step, duration, gantt, pipeline
 from pipelines.reporting.known import Known, preparation
 from pipelines.reporting.page import drawing, svg
 from pipelines.reporting.tables import NOT_RUN, Table, of_texts
+from pipelines.reporting.text import first_name
 from pipelines.stage_log import StageRecord, read_stages
 
 # As sharp as a screen shows it, for a tenth of a PNG's bytes.
@@ -82,10 +83,12 @@ def contents(runs: Sequence[Known]) -> Contents:
 
 
 def named_stages(runs: Sequence[Known]) -> list[tuple[str, StageRecord]]:
-    """What was done to the runs and to their data, with the names of both; the data first."""
+    """What was done to the runs, their data and their searches, by name; the runs come last."""
     data = dict.fromkeys(known.config.data for known in runs)
+    searches = dict.fromkeys(folder for known in runs for folder in known.searches)
     return [
         *((f"data: {folder.name}", each) for folder in data for each in read_stages(folder)),
+        *((f"search: {folder.name}", each) for folder in searches for each in read_stages(folder)),
         *((known.name, each) for known in runs for each in known.stages),
     ]
 
@@ -417,7 +420,7 @@ def _evaluation(known: Known) -> str:
             f"<code>{escape(known.missing['evaluate'])}</code></p>"
         )
     pairs = "; ".join(
-        f"{_first(pair['label'])} taken for {_first(pair['answer'])}, {pair['images']} of "
+        f"{first_name(pair['label'])} taken for {first_name(pair['answer'])}, {pair['images']} of "
         f"{pair['of']}"
         for pair in told["most_confused"][:3]
     )
@@ -516,7 +519,3 @@ def _evaluated(runs: Sequence[Known]) -> list[Known]:
 def _anchor(name: str) -> str:
     """Letters, digits and hyphens."""
     return "".join(each if each.isalnum() else "-" for each in name.lower())
-
-
-def _first(words: str) -> str:
-    return words.partition(",")[0]

@@ -2,11 +2,12 @@
 
 import csv
 import json
+import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import keras
@@ -25,6 +26,8 @@ from pipelines.training.run import Run
 
 # Of results/infer.csv, what fits a run.
 INFERENCE = "infer.csv"
+# In the folder of a search.
+SEARCHED = "best.yaml"
 _EVALUATED, _EXPORTED = "metrics.json", "model_card.json"
 
 
@@ -109,16 +112,24 @@ class Known:
         return sum(each.wall_s for each in ended), sum(each.cpu_s for each in ended)
 
     @property
+    def searches(self) -> list[Path]:
+        """The folders of those whose best config the run was trained with, as it was typed."""
+        trainings = [each.command for each in self.stages if each.stage == "train"]
+        pairs = [pair for command in trainings for pair in pairwise(shlex.split(command))]
+        configs = [Path(given) for option, given in pairs if option == "--config"]
+        return [file.parent for file in configs if file.name == SEARCHED]
+
+    @property
     def missing(self) -> dict[str, str]:
         """By stage that was not run, or not to its end, the command that runs it."""
-        run, name = quote(str(self.folder)), quote(self.folder.resolve().name)
+        run, name = shlex.quote(str(self.folder)), shlex.quote(self.folder.resolve().name)
         shape = f"--size_px {self.config.input.size_px} --num_classes {len(self.class_names)}"
         benchmark = f"benchmark infer {self.config.network} {shape}"
         stages = {
             "train": (self.metrics, f"train --config {run}/config.yaml"),
             "evaluate": (self.evaluation, f"evaluate {run} --out {run}/evaluation"),
             "export": (self.export, f"export {run} --out saved_models/{name}"),
-            "benchmark": (self.inference, f"{benchmark} --out {quote(str(self.results))}"),
+            "benchmark": (self.inference, f"{benchmark} --out {shlex.quote(str(self.results))}"),
         }
         return {
             stage: f"python -m pipelines.{command}"
