@@ -70,9 +70,8 @@ def command(
     Args:
         config_class: the dataclass that its arguments fill; a first argument without a dash is
             the value of its first field, and those that follow are its `rest_field`, if it has one;
-            all of them, where that is its first field.
-            Where it has an `each_field`, they are values of that field instead, and the work gets a
-            list of configs, one for each.
+            all of them, where that is its first field. Where it has an `each_field`, they are
+            values of that instead, and the work gets a list of configs, one for each.
         target: "module:function" of the work; it takes the config and gives a dataclass, whose
             `str` is what a person reads and whose fields are what `--json` prints. Where it has a
             `failure` that is not empty, not all could be done.

@@ -188,7 +188,8 @@ def test_a_data_service_that_is_too_slow_needs_workers():
         (["input", "resnet50", "--data", "PREPARED", "--train_split", "fold3"], "no split 'fold3'"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(prepared, arguments, told, capsys):
+def test_bad_input_is_one_line_and_status_2(prepared, arguments, told, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "in_new_process", lambda function, config: function(config))
     assert main([str(prepared) if part == "PREPARED" else part for part in arguments]) == 2
     printed = capsys.readouterr().err
     assert told in printed
