@@ -163,7 +163,8 @@ def parse_each(
     leading = list(itertools.takewhile(lambda a: not a.startswith("-"), arguments))
     rest = arguments[len(leading) :]
     chosen = [[f"--{config_class.each_field}", value] for value in dict.fromkeys(leading)]
-    return [parse(config_class, [*one, *rest], subcommand) for one in chosen or [[]]]
+    # Last, so that it wins over a file's.
+    return [parse(config_class, [*rest, *one], subcommand) for one in chosen or [[]]]
 
 
 def _with_names(config_class: type, arguments: list[str]) -> list[str]:

@@ -186,3 +186,9 @@ def test_bad_input_is_one_line_and_status_2(arguments, told, capsys):
     printed = capsys.readouterr().err
     assert told in printed
     assert printed.count("\n") == 1
+
+
+def test_the_networks_given_win_over_a_recipe():
+    arguments = ["resnet101", "--data=d", "--recipe", "resnet50.modern"]
+    (config,) = parse_each(InputBenchmarkConfig, arguments)
+    assert config.network == "resnet101"
