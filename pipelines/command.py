@@ -70,7 +70,8 @@ def command(
     Args:
         config_class: the dataclass that its arguments fill; a first argument without a dash is
             the value of its first field, and those that follow are its `rest_field`, if it has one;
-            all of them, where that is its first field.
+            all of them, where that is its first field. Where it has an `each_field`, they are
+            values of that instead, and the work gets a list of configs, one for each.
         target: "module:function" of the work; it takes the config and gives a dataclass, whose
             `str` is what a person reads and whose fields are what `--json` prints. Where it has a
             `failure` that is not empty, not all could be done.
@@ -88,8 +89,9 @@ def command(
         flags = {"--json"} | (DRY_RUN if dry_run else set())
         given = flags.intersection(arguments)
         work = dry_run if given & DRY_RUN else target
+        read = parse_each if hasattr(config_class, "each_field") else parse
         try:
-            config = parse(config_class, [a for a in arguments if a not in given], subcommand)
+            config = read(config_class, [a for a in arguments if a not in given], subcommand)
             result = _resolve(work)(config)
         except (BadInput, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
@@ -148,6 +150,23 @@ def parse(config_class: type[Config], arguments: list[str], subcommand: str = ""
         raise BadInput(_one_line(parser, str(error))) from error
 
 
+def parse_each(
+    config_class: type[Config], arguments: list[str], subcommand: str = ""
+) -> list[Config]:
+    """A config for each of the leading arguments, as if it alone had been given.
+
+    They are values of the config's `each_field`.
+
+    Raises:
+        BadInput, SystemExit: as `parse`.
+    """
+    leading = list(itertools.takewhile(lambda a: not a.startswith("-"), arguments))
+    rest = arguments[len(leading) :]
+    chosen = [[f"--{config_class.each_field}", value] for value in dict.fromkeys(leading)]
+    # Last, so that it wins over a file's.
+    return [parse(config_class, [*rest, *one], subcommand) for one in chosen or [[]]]
+
+
 def _with_names(config_class: type, arguments: list[str]) -> list[str]:
     """`a b c --d e` -> `--first a --rest_field=["b", "c"] --d e`.
 
@@ -187,7 +206,7 @@ def _networks(parser: ArgumentParser, arguments: list[str]) -> dict[str, tuple[s
     return {
         prefix: (drawn[f"{prefix}network"], drawn[f"{prefix}init"])
         for prefix in ("", "train.")
-        if f"{prefix}network" in drawn
+        if f"{prefix}init" in drawn
     }
 
 
@@ -352,6 +371,8 @@ def _parser(config_class: type, subcommand: str) -> ArgumentParser:
     prog = f"{program()} {subcommand}".strip()
     first = dataclasses.fields(config_class)[0]
     short_form = f"{first.name.upper()} " if first.type in (str, Path) else ""
+    if each_field := getattr(config_class, "each_field", None):
+        short_form = f"{each_field.upper()}... "
     if rest_field := getattr(config_class, "rest_field", None):
         short_form += f"{rest_field.upper()}... "
     parser = ArgumentParser(

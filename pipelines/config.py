@@ -8,7 +8,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -84,6 +84,10 @@ def _names(field_name: str, given: str | None, allowed: Collection[str]) -> list
 
 def _require_engine(name: str) -> None:
     _require(name in ENGINES, f"engine is {name!r}; one of {', '.join(ENGINES)}")
+
+
+def _require_float32_engine(name: str) -> None:
+    _require(name in EXPORT_FORMATS, f"engine is {name!r}; one of {', '.join(EXPORT_FORMATS)}")
 
 
 class Kind(NamedTuple):
@@ -743,7 +747,117 @@ class InspectConfig:
 
 @dataclass(frozen=True)
 class InputBenchmarkConfig(TrainConfig):
-    """What limits the stream of images of a training run: takes what `pipelines.train` takes."""
+    """What limits the stream of images of a training run: takes what `pipelines.train` takes.
+
+    Args:
+        out: the folder of `input.csv`, which rows are added to.
+    """
+
+    out: Path = Path("results")
+
+    each_field: ClassVar = "network"
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """What is common to the benchmarks of a network with fresh weights.
+
+    Args:
+        network: a name from `python -m keras_zoo list`.
+        size_px: side of the images; the network's own unless given.
+        num_classes: width of the classifier; the network's own unless given.
+        seconds: how long is measured in all, beside starting and warming up.
+        out: the folder of `train.csv`, `infer.csv` and `serve.csv`, which a row is added to.
+    """
+
+    network: str
+    size_px: int | None = None
+    num_classes: int | None = None
+    seconds: float = 10.0
+    out: Path = Path("results")
+
+    each_field: ClassVar = "network"
+    # What not every benchmark lets choose.
+    batch_size: ClassVar = 1
+    precision: ClassVar = "float32"
+    engine: ClassVar = None
+    clients: ClassVar = None
+
+    def __post_init__(self) -> None:
+        smallest_px = card(self.network).min_size_px
+        _require(
+            self.input.size_px >= smallest_px,
+            f"size_px is {self.size_px}; {self.network} needs at least {smallest_px}",
+        )
+        _require(self.classes >= 2, f"num_classes is {self.num_classes}; at least 2")
+        _require(0 < self.seconds < math.inf, f"seconds is {self.seconds}; above 0, and finite")
+
+    @property
+    def input(self) -> InputSpec:
+        """What the network sees of an image."""
+        own = card(self.network).input
+        return own if self.size_px is None else replace(own, size_px=self.size_px)
+
+    @property
+    def classes(self) -> int:
+        return card(self.network).num_classes if self.num_classes is None else self.num_classes
+
+
+@dataclass(frozen=True)
+class TrainBenchmarkConfig(BenchmarkConfig):
+    """How fast networks train: the step of `pipelines.train` on a batch that is in memory.
+
+    Args:
+        batch_size: images a step, over all devices.
+        precision: `float32`, or what layers compute in: `bfloat16` or `float16`.
+    """
+
+    batch_size: int = 16
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.batch_size >= 1, f"batch_size is {self.batch_size}; at least 1")
+        _require(
+            self.precision in PRECISIONS,
+            f"precision is {self.precision!r}; one of {', '.join(PRECISIONS)}",
+        )
+
+
+@dataclass(frozen=True)
+class InferBenchmarkConfig(BenchmarkConfig):
+    """How fast exported networks answer: from pixels to probabilities, a call after the other.
+
+    Args:
+        batch_size: images a call.
+        engine: what computes the network: `savedmodel`, `onnx`, `litert` or `openvino`.
+    """
+
+    batch_size: int = 1
+    engine: str = "savedmodel"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.batch_size >= 1, f"batch_size is {self.batch_size}; at least 1")
+        _require_float32_engine(self.engine)
+
+
+@dataclass(frozen=True)
+class ServeBenchmarkConfig(BenchmarkConfig):
+    """How fast `pipelines.serve` answers clients that send a photograph after the other.
+
+    Args:
+        engine: what computes the network: `savedmodel`, `onnx`, `litert` or `openvino`.
+        clients: that send at a time; each waits for its answer.
+    """
+
+    engine: str = "savedmodel"
+    clients: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_float32_engine(self.engine)
+        _require(self.clients >= 1, f"clients is {self.clients}; at least 1")
 
 
 @dataclass(frozen=True)

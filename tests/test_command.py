@@ -174,7 +174,7 @@ def test_help_needs_no_framework():
     )
     lines = [(module, "--help") for module in COMMANDS]
     lines += [("keras_zoo", "list"), ("keras_zoo", "show", "resnet50")]
-    lines.append(("pipelines.benchmark", "input", "--help"))
+    lines += [("pipelines.benchmark", subject, "--help") for subject in ("input", "infer")]
     processes = [
         (line, subprocess.Popen([sys.executable, "-c", script, *line], stdout=subprocess.PIPE))
         for line in lines

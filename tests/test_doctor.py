@@ -1,5 +1,6 @@
 """The input doctor measures every stage of the training stream and names the slowest."""
 
+import csv
 import itertools
 import json
 
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from keras_zoo import InputSpec
 from pipelines.benchmark import main
+from pipelines.benchmarking import input as benchmark
 from pipelines.config import AugmentConfig, PrepareConfig, TrainConfig
 from pipelines.data import doctor
 from pipelines.data.preparation import prepare
@@ -40,14 +42,16 @@ def test_every_stage_the_stream_and_the_network_are_measured(
     prepared, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(doctor, "PASS_S", 0.01)
+    # In this process, where a pass is short.
+    monkeypatch.setattr(benchmark, "in_new_process", lambda function, config: function(config))
     monkeypatch.chdir(tmp_path)
     arguments = [
-        *("input", str(prepared), "--network", "simple_cnn", "--global_batch_size", "20"),
+        *("input", "simple_cnn", "--data", str(prepared), "--global_batch_size", "20"),
         *("--shuffle_buffer", "30", "--decode_threads", "3", "--augment.mixup_alpha", "0.2"),
         *("--augment.first_size_px", "32", "--input.size_px", "64"),
     ]
     assert main([*arguments, "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
+    (report,) = json.loads(capsys.readouterr().out)["reports"]
     assert list(report["images_per_s"]) == list(doctor.LABELS)
     assert min(report["images_per_s"].values()) > 0
     assert 1 <= report["step_images"] <= 20
@@ -57,7 +61,10 @@ def test_every_stage_the_stream_and_the_network_are_measured(
     sizes = sorted(len(encoded) for encoded, _ in read(prepared, "train").values())
     assert sum(sizes[:30]) <= report["shuffle_mib"] * 2**20 <= sum(sizes[-30:])
     assert "bottleneck" in report["bottleneck"]
-    assert not list(tmp_path.iterdir())
+    with (tmp_path / "results" / "input.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    told = {row["stage"]: float(row["images_per_s"]) for row in rows}
+    assert told == report["images_per_s"]
     table = str(doctor.InputReport(**report)).splitlines()
     assert [line for line in table if line.startswith("whole stream")]
     assert table[-1] == report["bottleneck"]
@@ -170,15 +177,19 @@ def test_a_data_service_that_is_too_slow_needs_workers():
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["outputs"], "no subcommand 'outputs'; one of input"),
-        (["input", "nowhere"], "no prepared data set in 'nowhere'"),
-        (["input", ".", "--network", "resnet5"], "did you mean 'resnet50'?"),
+        (["outputs"], "no subcommand 'outputs'; one of train, infer, input, serve"),
+        (["input", "resnet50", "--data", "nowhere"], "no prepared data set in 'nowhere'"),
+        (["input", "resnet5", "--data", "."], "did you mean 'resnet50'?"),
         (["input"], "--data"),
-        (["input", "PREPARED", "--global_batch_size", "46"], "46, more than the 45 images of"),
-        (["input", "PREPARED", "--train_split", "fold3"], "no split 'fold3'"),
+        (
+            ["input", "resnet50", "--data", "PREPARED", "--global_batch_size", "46"],
+            "46, more than the 45 images of",
+        ),
+        (["input", "resnet50", "--data", "PREPARED", "--train_split", "fold3"], "no split 'fold3'"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(prepared, arguments, told, capsys):
+def test_bad_input_is_one_line_and_status_2(prepared, arguments, told, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "in_new_process", lambda function, config: function(config))
     assert main([str(prepared) if part == "PREPARED" else part for part in arguments]) == 2
     printed = capsys.readouterr().err
     assert told in printed

@@ -82,13 +82,18 @@ def native_code_silenced() -> Iterator[None]:
         os.close(own)
 
 
+def end_with_parent() -> None:
+    """Ends this process, which multiprocessing started, when its parent ends, even by `kill -9`."""
+
+    def wait_and_end() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait_and_end, daemon=True).start()
+
+
 def _start_worker() -> None:
-    """Leaves Ctrl-C and the GPUs to the parent, and ends when it does, even by `kill -9`."""
+    """Leaves Ctrl-C and the GPUs to the parent, and ends when it does."""
     tf.config.set_visible_devices([], "GPU")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    end_with_parent()
