@@ -104,7 +104,8 @@ class Evaluation(Result):
             lines.append(f"images with ReaL labels: n = {self.real.n:,}")
         if self.most_confused:
             pairs = (
-                f"{first_name(pair.label)} taken for {first_name(pair.answer)} ({pair.images} of {pair.of})"
+                f"{first_name(pair.label)} taken for {first_name(pair.answer)} "
+                f"({pair.images} of {pair.of})"
                 for pair in self.most_confused[:_SHOWN_PAIRS]
             )
             lines.append(f"most confused: {'; '.join(pairs)}")
