@@ -76,14 +76,19 @@ def _in_markdown(page: str, text: str) -> Iterator[Command]:
 
 
 def _in_block(page: str, language: str, content: str) -> Iterator[Command]:
-    begins = re.match(r"([A-Z_]+=)?\S*", content)
-    if language in SHELL or (not language and (begins[1] or begins[0] in PROGRAMS)):
+    if language in SHELL:
         for command in _shell_commands(content):
             yield Command(page, "shell", command)
     elif language in ("python", "yaml"):
         yield Command(page, language, content)
     elif language not in NO_COMMANDS:
-        assert content.startswith(ILLUSTRATIONS), f"{page}: is this a command?\n{content}"
+        # What a command prints may stand under it, after an empty line.
+        for part in re.split(r"\n{2,}", content.rstrip("\n")):
+            begins = re.match(r"([A-Z_]+=)?\S*", part)
+            if begins[1] or begins[0] in PROGRAMS:
+                yield from _in_block(page, "sh", f"{part}\n")
+            else:
+                assert part.startswith(ILLUSTRATIONS), f"{page}: is this a command?\n{part}"
 
 
 def _shell_commands(content: str) -> Iterator[str]:

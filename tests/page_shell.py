@@ -1,9 +1,9 @@
 """A shell for the commands of a page, in a process that has imported TensorFlow already.
 
-What begins with `python` and needs nothing of bash runs in a fork, where it finds what a fresh
-interpreter would take seconds to import; all else runs in bash. Reads requests from standard input,
-a list in JSON a line, and answers each with a number: `["start", FOLDER, COMMAND, OUTPUT]` with the
-process, `["wait", PROCESS]` and `["end", PROCESS]`, which sends SIGTERM first, with its status.
+`python -m` runs in a fork, which has what a new process would take seconds to import; all else, and
+what needs more of a shell than words, runs in bash. A request is a line of JSON on standard input,
+its answer a number: `["start", FOLDER, COMMAND, OUTPUT]` gives the process; `["wait", PROCESS]` and
+`["end", PROCESS]`, which sends SIGTERM first, give its status.
 """
 
 import json
@@ -12,7 +12,6 @@ import runpy
 import shlex
 import signal
 import sys
-from pathlib import Path
 
 import keras  # noqa: F401
 import matplotlib.pyplot  # noqa: F401
@@ -29,24 +28,12 @@ def start(folder: str, command: str, output: str) -> int:
     os.chdir(folder)
     for number, file in enumerate((os.devnull, output, output)):
         os.dup2(os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND), number)
-    program, *arguments = shlex.split(command, comments=True)
-    if program != "python" or not OF_BASH.isdisjoint(command):
+    if not command.startswith("python -m ") or not OF_BASH.isdisjoint(command):
         os.execvp("bash", ["bash", "-c", command])
-    python(arguments)
+    arguments = shlex.split(command)[2:]
+    sys.argv, sys.path[0] = arguments, folder
+    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
     sys.exit()
-
-
-def python(arguments: list[str]) -> None:
-    """What `python ARGUMENTS` does: `-m MODULE ...` or `FILE ...`."""
-    sys.orig_argv[1:] = arguments
-    if arguments[0] == "-m":
-        sys.path[0] = str(Path.cwd())
-        sys.argv = arguments[1:]
-        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-    else:
-        sys.path[0] = str(Path(arguments[0]).resolve().parent)
-        sys.argv = arguments
-        runpy.run_path(arguments[0], run_name="__main__")
 
 
 def wait(process: int) -> int:

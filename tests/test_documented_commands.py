@@ -32,6 +32,7 @@ from photographs import photograph
 CLASSES = ("goldfish", "crane", "tabby", "teapot")
 AN_EPOCH = "--stop_after_epochs 1 --global_batch_size 8"
 FEW_IMAGES = f"{AN_EPOCH} --train_split train[:8] --validation_split validation[:4]"
+SERVER_LOG = "server.log"
 # A name in capitals or dots that are to be filled in, or no argument where one is needed.
 PATTERN = re.compile(r"python -m (keras_zoo|pipelines\.export|.*(\b[A-Z]{3,}\b|\.\.\.).*)$")
 
@@ -156,8 +157,8 @@ TABLE: dict[str, Run | Quick | Listed] = {
     "TF_CONFIG=*": Listed("is a part of two machines", sets_json),
     "python -m pipelines.train * --workers a:*": Listed("is a part of two machines", is_accepted),
     "python -m pipelines --config *demo.yaml": Listed("tests/test_workflow.py does", is_shell),
-    "tensorboard --logdir searches/NAME": Listed("is TensorBoard's own", is_shell),
-    "python -m keras_zoo list *": Quick(),
+    "tensorboard --logdir *": Listed("is TensorBoard's own", is_shell),
+    "python -m keras_zoo list*": Quick(),
     "python -m keras_zoo timeline *": Quick(),
     "python -m keras_zoo compare *": Quick(),
     '*weights="imagenet"*': Run(status=1, says="cannot download https://"),
@@ -170,11 +171,11 @@ TABLE: dict[str, Run | Quick | Listed] = {
         "--max_trials 2 --train.epochs 2 --train.schedule.warmup_epochs 0 "
         "--train.input.size_px 32 --train.global_batch_size 8 --train.train_split train[:16]"
     ),
-    "python -m pipelines.serve saved_models": Run(
+    "python -m pipelines.serve saved_models*": Run(
         answers="curl --retry 120 --retry-delay 1 --retry-connrefused http://127.0.0.1:8501/healthz"
     ),
     "python -m pipelines.data_service": Run(
-        answers="until echo >/dev/tcp/127.0.0.1/5050; do sleep 0.2; done 2>/dev/null"
+        answers=f"timeout 120 sh -c 'until grep -q workers {SERVER_LOG}; do sleep 0.2; done'"
     ),
     "*features*photograph.jpg*8501*": Run(says="outputs"),
     "*photograph.jpg*8501*": Run(says=CLASSES[0]),
@@ -204,6 +205,7 @@ class Shell:
             "KERAS_ZOO_CACHE": str(folder / "cache"),
             # Where a network of its own is not permitted, this one leads nowhere.
             "https_proxy": "http://127.0.0.1:9",
+            "no_proxy": "127.0.0.1,localhost",
         }
         self._output = folder / "output"
         self._process = subprocess.Popen(
@@ -249,6 +251,7 @@ def shell(tmp_path_factory):
 # What there is a stand-in for, and what else that needs.
 STAND_INS = {
     "path/to/tiny-imagenet": (),
+    "path/to/imagenet": (),
     "photograph.jpg": (),
     "photographs": (),
     "data/tiny": (),
@@ -277,9 +280,13 @@ def stand_ins(shell, tmp_path_factory):
     ):
         status, printed = shell.run(command, folder)
         assert status == 0, printed
-    for original, copy in (("data/tiny", "data/imagenet"), ("data/tiny", "data/b")):
+    for original, copy in (
+        ("path/to/tiny-imagenet", "path/to/imagenet"),
+        ("data/tiny", "data/imagenet"),
+        ("data/tiny", "data/b"),
+        ("runs/tiny", "runs/a"),
+    ):
         shutil.copytree(folder / original, folder / copy)
-    shutil.copytree(folder / "runs" / "tiny", folder / "runs" / "a")
     (folder / "saved_models" / "tiny" / "version_labels.yaml").write_text("stable: 1\n")
     return folder
 
@@ -349,7 +356,7 @@ def test_a_page_works_from_top_to_bottom(page, shell, stand_ins, tmp_path):
             put_what_it_reads(command, stand_ins, tmp_path)
             ran = f"{command} {row.options}".strip()
             if row.answers:
-                process = shell.start(ran, tmp_path, tmp_path / "server.log")
+                process = shell.start(ran, tmp_path, tmp_path / SERVER_LOG)
                 servers.callback(_end_well, shell, process, ran)
                 ran = row.answers
             status, printed = shell.run(ran, tmp_path)
