@@ -158,11 +158,19 @@ TABLE: dict[str, Run | Quick | Listed] = {
     "python -m pipelines.train * --workers a:*": Listed("is a part of two machines", is_accepted),
     "python -m pipelines --config *demo.yaml": Listed("tests/test_workflow.py does", is_shell),
     "tensorboard --logdir *": Listed("is TensorBoard's own", is_shell),
+    "* --precision bfloat16": Listed("needs a GPU", is_accepted),
     "python -m keras_zoo list*": Quick(),
     "python -m keras_zoo timeline *": Quick(),
     "python -m keras_zoo compare *": Quick(),
     '*weights="imagenet"*': Run(status=1, says="cannot download https://"),
     "* --init imagenet *": Run(AN_EPOCH, status=2, says="cannot download https://"),
+    "*@imagenet --data *": Run(status=2, says="cannot download https://"),
+    "python -m pipelines.benchmark input *": Run("--global_batch_size 8 --width 0.25"),
+    "python -m pipelines.benchmark infer *": Run("--seconds 1"),
+    "python -m pipelines compare *": Run(
+        "--networks simple_cnn,resnet18 --train.width 0.25 --train.stop_after_epochs 1 "
+        "--train.global_batch_size 8"
+    ),
     "python -m pipelines.train * --dry-run": Run(f"{AN_EPOCH} --width 0.25"),
     "python -m pipelines.train data/imagenet *": Run(f"{FEW_IMAGES} --width 0.25"),
     "python -m pipelines.train *": Run(AN_EPOCH),
