@@ -67,12 +67,13 @@ def test_a_folder_that_is_not_there_gets_no_record(tmp_path):
 
 def test_the_stages_of_a_run_are_in_its_folder(digits, run, saved_models):
     assert [record.stage for record in read_stages(digits)] == ["prepare"]
-    records = read_stages(run)
-    assert [record.stage for record in records][:2] == ["train", "export"]
-    assert {record.ended for record in records} == {"done"}
+    # Other tests may have evaluated the run before.
+    records = {record.stage: record for record in reversed(read_stages(run))}
+    assert records.keys() >= {"train", "export"}
+    assert records["train"].ended == records["export"].ended == "done"
     history = (run / "history.csv").read_text().splitlines()
     column = history[0].split(",").index("training_s")
     trained_s = sum(float(row.split(",")[column]) for row in history[1:])
-    assert records[0].wall_s >= trained_s
-    card = json.loads((records[1].out / "model_card.json").read_text())
+    assert records["train"].wall_s >= trained_s
+    card = json.loads((records["export"].out / "model_card.json").read_text())
     assert card["run"] == str(run)
