@@ -206,7 +206,7 @@ def _networks(parser: ArgumentParser, arguments: list[str]) -> dict[str, tuple[s
     return {
         prefix: (drawn[f"{prefix}network"], drawn[f"{prefix}init"])
         for prefix in ("", "train.")
-        if f"{prefix}init" in drawn
+        if f"{prefix}network" in drawn and f"{prefix}init" in drawn
     }
 
 

@@ -9,7 +9,13 @@ import pytest
 
 from keras_zoo import card
 from pipelines.command import dump, load, parse
-from pipelines.config import PrepareConfig, TrainConfig, WorkflowConfig
+from pipelines.config import (
+    ExportConfig,
+    InferBenchmarkConfig,
+    PrepareConfig,
+    TrainConfig,
+    WorkflowConfig,
+)
 from pipelines.errors import BadInput
 
 COMMANDS = (
@@ -49,6 +55,12 @@ def test_weights_bring_the_input_they_were_trained_with():
     assert parse(TrainConfig, ["data", "--network", "vgg16"]).input.channels == "RGB"
     with pytest.raises(BadInput, match="imagenet-keras"):
         parse(TrainConfig, ["data", "--network", "vgg16", "--init", "imaginary"])
+
+
+def test_commands_that_take_weights_or_a_network_alone_are_parsed():
+    exported = parse(ExportConfig, ["resnet18", "--out", "o", "--init", "imagenet"])
+    assert (str(exported.source), exported.init) == ("resnet18", "imagenet")
+    assert parse(InferBenchmarkConfig, ["resnet18"]).network == "resnet18"
 
 
 def test_later_arguments_win_over_the_file(tmp_path):
