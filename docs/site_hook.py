@@ -103,9 +103,10 @@ def overview() -> str:
         "![Published accuracy against compute](quadrant.svg)\n\n"
         "## Measured here\n\n"
         "Twenty classes of Tiny ImageNet: 10,000 images to train on, 1,000 to measure with; chance "
-        "is 5%. Fresh weights, the recipe `tiny_images`, seed 0, two x86-64 cores beside other "
-        "jobs, TensorFlow 2.21. Networks that are not in the table were not run. "
-        "The rows are in [measured.csv](../measured.csv).\n\n"
+        "is 5%. All with one budget, the recipe `comparison` of "
+        "`python -m pipelines compare`: fresh weights, seed 0, two x86-64 cores beside other jobs, "
+        "TensorFlow 2.21. Networks that are not in the table were not run. The rows are in "
+        "[measured.csv](../measured.csv).\n\n"
         f"{table(['network', *RESULT_HEAD], results)}"
     )
 

@@ -136,7 +136,8 @@ def parse(config_class: type[Config], arguments: list[str], subcommand: str = ""
     parser = _parser(config_class, subcommand)
     fields = [field.name for field in dataclasses.fields(config_class)]
     arguments = _with_names(config_class, arguments)
-    if default := getattr(config_class, "default_recipe", None):
+    default = getattr(config_class, "default_recipe", None)
+    if default and not any(each.partition("=")[0] == "--recipe" for each in arguments):
         arguments = ["--recipe", default, *arguments]
     options = list(parser.get_defaults().keys())
     arguments = [_with_underscores(argument, options) for argument in arguments]

@@ -42,8 +42,7 @@ class Place(NamedTuple):
     Args:
         config: of its run.
         run: its folder.
-        size_px: side of its images.
-        num_classes: of the data.
+        shape: of the network, as the timing takes it: width, size_px, channels and num_classes.
         saved_model: the exported model's folder.
         results: what was timed.
     """
@@ -51,8 +50,7 @@ class Place(NamedTuple):
     network: str
     config: Path
     run: Path
-    size_px: int
-    num_classes: int
+    shape: dict[str, Any]
     saved_model: Path
     results: Path
 
@@ -63,11 +61,7 @@ class Place(NamedTuple):
     @property
     def timed(self) -> dict[str, str]:
         """What its row of the timings is known by."""
-        return {
-            "network": self.network,
-            "size_px": str(self.size_px),
-            "num_classes": str(self.num_classes),
-        }
+        return {"network": self.network, **{name: str(each) for name, each in self.shape.items()}}
 
 
 class Step(NamedTuple):
@@ -112,8 +106,9 @@ STEPS = (
         "benchmark",
         lambda place: [
             "infer",
-            *[place.network, "--size_px", place.size_px, "--num_classes", place.num_classes],
-            *["--out", place.results],
+            place.network,
+            *(part for name, each in place.shape.items() for part in (f"--{name}", each)),
+            *("--out", place.results),
         ],
         _is_timed,
     ),
@@ -169,8 +164,13 @@ def _place(config: CompareConfig, network: str, num_classes: int) -> Place:
     file = config.out / "configs" / f"{network}.yaml"
     atomic.write_text(file, dump(run))
     models, results = config.out / "saved_models", config.out / "results"
-    size_px = run.input.size_px
-    return Place(network, file, run.run, size_px, num_classes, models / network, results)
+    shape = {
+        "width": run.width,
+        "size_px": run.input.size_px,
+        "channels": run.input.channels,
+        "num_classes": num_classes,
+    }
+    return Place(network, file, run.run, shape, models / network, results)
 
 
 def _compare(config: CompareConfig, places: list[Place]) -> Comparison:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from keras_zoo import InputSpec, card, weight_sets
+from keras_zoo.input_spec import CHANNELS
 
 POLICIES = ("none", "randaugment", "trivial_augment_wide", "autoaugment")
 OPTIMIZERS = ("sgd", "rmsprop", "lamb")
@@ -764,14 +765,18 @@ class BenchmarkConfig:
 
     Args:
         network: a name from `python -m keras_zoo list`.
+        width: how many times as many filters its layers have as published.
         size_px: side of the images; the network's own unless given.
+        channels: `RGB`, `BGR` or `L` (grey); the network's own unless given.
         num_classes: width of the classifier; the network's own unless given.
         seconds: how long is measured in all, beside starting and warming up.
         out: the folder of `train.csv`, `infer.csv` and `serve.csv`, which a row is added to.
     """
 
     network: str
+    width: float = 1.0
     size_px: int | None = None
+    channels: str | None = None
     num_classes: int | None = None
     seconds: float = 10.0
     out: Path = Path("results")
@@ -784,6 +789,7 @@ class BenchmarkConfig:
     clients: ClassVar = None
 
     def __post_init__(self) -> None:
+        weight_sets.check_width(self.network, None, self.width)
         smallest_px = card(self.network).min_size_px
         _require(
             self.input.size_px >= smallest_px,
@@ -796,6 +802,9 @@ class BenchmarkConfig:
     def input(self) -> InputSpec:
         """What the network sees of an image."""
         own = card(self.network).input
+        if self.channels not in (None, own.channels):
+            values = (127.5,) * CHANNELS.get(self.channels, 3)
+            own = InputSpec(own.size_px, channels=self.channels, mean=values, std=values)
         return own if self.size_px is None else replace(own, size_px=self.size_px)
 
     @property

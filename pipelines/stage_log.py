@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from pipelines.command import program
 from pipelines.errors import Stopped
@@ -90,8 +91,16 @@ def read_stages(folder: Path) -> list[StageRecord]:
 
 def _append(folder: Path, record: StageRecord) -> None:
     line = json.dumps(asdict(record), default=str) + "\n"
-    with suppress(OSError), (folder / STAGES).open("a") as file:
-        file.write(line)
+    with suppress(OSError), (folder / STAGES).open("ab+") as file:
+        # What a killed process left in part is a line of its own.
+        if file.seek(0, os.SEEK_END) and not _ends_a_line(file):
+            line = f"\n{line}"
+        file.write(line.encode())
+
+
+def _ends_a_line(file: BinaryIO) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read() == b"\n"
 
 
 def _command() -> str:

@@ -39,7 +39,7 @@ def test_a_killed_stage_has_begun_and_a_torn_line_hides_no_other(tmp_path):
         begun = (tmp_path / STAGES).read_text()
         [record] = read_stages(tmp_path)
     assert (record.stage, record.ended, record.wall_s) == ("train", None, None)
-    (tmp_path / STAGES).write_text(begun + begun[: len(begun) // 2] + "\n")
+    (tmp_path / STAGES).write_text(begun + begun[: len(begun) // 2])
     with logged(tmp_path, "export"):
         pass
     assert [(r.stage, r.ended) for r in read_stages(tmp_path)] == [

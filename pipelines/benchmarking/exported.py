@@ -28,7 +28,7 @@ def write(config: InferBenchmarkConfig | ServeBenchmarkConfig, models: Path) -> 
     Raises:
         BadInput: a package that writes the format is not installed.
     """
-    model = image_classifier(config.network, config.input, config.classes)
+    model = image_classifier(config.network, config.input, config.classes, width=config.width)
     lean, version = for_inference(model), version_folder(config, models)
     written = [config.engine] if config.engine != SAVED_MODEL else []
     files = {SAVED_MODEL: GRAPH} | {name: FORMATS[name].file for name in written}

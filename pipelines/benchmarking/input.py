@@ -55,7 +55,9 @@ def rows_of(config: InputBenchmarkConfig, report: InputReport) -> list[Row]:
         Row(
             subject="input",
             network=config.network,
+            width=config.width,
             size_px=config.last_size_px,
+            channels=config.input.channels,
             num_classes=classes,
             batch_size=config.global_batch_size,
             precision=config.precision,

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 from dataclasses import MISSING, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +33,9 @@ class Row:
         measured_at: when it ended, UTC, in ISO 8601.
         subject: `train`, `infer`, `input` or `serve`.
         network: the network's name.
+        width: how many times as many filters its layers have as published.
         size_px: side of its images.
+        channels: of its images.
         num_classes: width of its classifier.
         batch_size: images in a step (`train`, `input`), a call (`infer`) or a request (`serve`).
         precision: what layers compute in.
@@ -47,7 +50,7 @@ class Row:
         refused: requests that were, of all rounds.
         memory_mib: the most that the process held (`serve`), or what that is above what TensorFlow
             took before the network (`train`, `infer`); the largest of the rounds.
-        parameters: trainable ones of the network.
+        parameters: of the network, as its card counts them.
         gmacs: 10^9 multiply-accumulates of one image, forward.
         ceiling_gflops: 10^9 operations a second in a matrix product, two for a multiply-accumulate;
             the largest of the rounds.
@@ -67,7 +70,9 @@ class Row:
     measured_at: str
     subject: str
     network: str
+    width: float
     size_px: int
+    channels: str
     num_classes: int
     batch_size: int
     precision: str
@@ -131,8 +136,11 @@ def results_file(subject: str, folder: Path) -> Path:
     """Where the rows of a subject are.
 
     Raises:
-        BadInput: a file is there that has other columns.
+        BadInput: nothing can be written there, or a file is there that has other columns.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise BadInput(f"{str(folder)!r} cannot be written to; give another --out")
     file = folder / f"{subject}.csv"
     if file.is_file():
         with file.open(newline="") as opened:
@@ -152,15 +160,16 @@ def append(rows: list[Row], folder: Path) -> Path:
     Raises:
         BadInput: the file has other columns.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    file = results_file(rows[0].subject, folder)
     with atomic.in_turn(folder):
-        file = results_file(rows[0].subject, folder)
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         if not file.is_file():
             writer.writeheader()
         writer.writerows(map(dataclasses.asdict, rows))
         before = file.read_text() if file.is_file() else ""
+        # An editor may have taken the end of the last line.
+        before += "\n" if before and not before.endswith("\n") else ""
         atomic.write_text(file, before + text.getvalue())
     return file
 

@@ -14,12 +14,14 @@ rounds alone: a machine that is busier an hour later than in these minutes is no
 
 import math
 import multiprocessing
+import signal
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -47,7 +49,7 @@ class Facts(NamedTuple):
     """What a network is, whatever it runs on.
 
     Args:
-        parameters: trainable ones.
+        parameters: as the network's card counts them.
         macs: multiply-accumulates of one image.
     """
 
@@ -102,6 +104,7 @@ def measured(subject: Subject, configs: Sequence[BenchmarkConfig]) -> Results:
     for config in configs:
         file = results_file(subject.name, config.out)
         with (
+            _interruptible(),
             tempfile.TemporaryDirectory() as scratch,
             native_code_silenced(),
             Console(stderr=True).status("") as status,
@@ -117,6 +120,16 @@ def measured(subject: Subject, configs: Sequence[BenchmarkConfig]) -> Results:
     return Results(str(file), rows)
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Where this process is asked to end, it takes along what it wrote for the time being."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def summed_up(
     subject: Subject, config: BenchmarkConfig, facts: Facts, rounds: Sequence[Round]
 ) -> Row:
@@ -130,7 +143,9 @@ def summed_up(
     return Row(
         subject=subject.name,
         network=config.network,
+        width=config.width,
         size_px=config.input.size_px,
+        channels=config.input.channels,
         num_classes=config.classes,
         batch_size=config.batch_size,
         precision=config.precision,

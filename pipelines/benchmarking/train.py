@@ -59,7 +59,7 @@ def prepare(config: TrainBenchmarkConfig, _: Path) -> Facts:
             f"batch_size is {config.batch_size}; with {devices} devices it is a multiple of "
             f"{devices}"
         )
-    return facts(image_classifier(config.network, config.input, config.classes))
+    return facts(image_classifier(config.network, config.input, config.classes, width=config.width))
 
 
 def steps(config: TrainBenchmarkConfig, _: Path) -> Round:
@@ -67,6 +67,7 @@ def steps(config: TrainBenchmarkConfig, _: Path) -> Round:
     training = TrainConfig(
         data=Path(),
         network=config.network,
+        width=config.width,
         input=config.input,
         global_batch_size=config.batch_size,
         precision=config.precision,
@@ -88,7 +89,7 @@ def steps(config: TrainBenchmarkConfig, _: Path) -> Round:
         images_per_s=len(steps_s) * config.batch_size / sum(steps_s),
         calls_s=steps_s,
         memory_mib=memory_mib,
-        ceiling_gflops=ceiling_gflops(config.precision),
+        ceiling_gflops=ceiling_gflops(config.precision) * distribution.replicas,
     )
 
 

@@ -88,10 +88,12 @@ def export(config: ExportConfig) -> Export:
         shutil.rmtree(atomic.neighbour(new), ignore_errors=True)
         made = (read_card(version) if version else None) or {}
         card = card_of(source, config, new)
-        if made.get("content_sha256") != card["content_sha256"]:
-            version = new
-            with logged(source.run, "export", version), atomic.replacing(version) as partial:
-                made = _write(source, config, card, partial)
+        is_new = made.get("content_sha256") != card["content_sha256"]
+        version = new if is_new else version
+        with logged(source.run, "export", version):
+            if is_new:
+                with atomic.replacing(version) as partial:
+                    made = _write(source, config, card, partial)
     write_serving_configs(config.out.parent)
     verified = made["formats"]["savedmodel"]
     return Export(
