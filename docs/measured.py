@@ -12,16 +12,8 @@ import sys
 from pathlib import Path
 
 OUT = Path(__file__).with_name("measured.csv")
-COLUMNS = (
-    "network",
-    "top1",
-    "n",
-    "epochs",
-    "size_px",
-    "cpu_minutes",
-    "images_per_s_infer",
-    "commit",
-)
+TOLD = ("network", "top1", "n", "epochs", "size_px")
+COLUMNS = (*TOLD, "cpu_minutes", "images_per_s_infer", "commit")
 
 
 def rows(comparison: Path) -> list[dict[str, object]]:
