@@ -17,6 +17,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments[:1] == ["compare"]:
         return _compare(arguments[1:])
+    if arguments and not arguments[0].startswith("-"):
+        print(f"error: no subcommand {arguments[0]!r}; compare, or --config FILE", file=sys.stderr)
+        return 2
     return _workflow(arguments)
 
 

@@ -769,7 +769,8 @@ class BenchmarkConfig:
         size_px: side of the images; the network's own unless given.
         channels: `RGB`, `BGR` or `L` (grey); the network's own unless given.
         num_classes: width of the classifier; the network's own unless given.
-        seconds: how long is measured in all, beside starting and warming up.
+        seconds: how long is measured in all; starting six processes, one after the other, and
+            warming up takes a minute or two besides.
         out: the folder of `train.csv`, `infer.csv` and `serve.csv`, which a row is added to.
     """
 
@@ -1126,7 +1127,7 @@ class ServeConfig:
 
 @dataclass(frozen=True)
 class WorkflowConfig:
-    """The whole way: prepare, train, evaluate, export.
+    """The whole way: prepare, train, evaluate, export. `compare --help`: several networks.
 
     Args:
         prepare: the data.

@@ -104,7 +104,8 @@ def _ends_a_line(file: BinaryIO) -> bool:
 
 
 def _command() -> str:
-    return shlex.join([*program().split(), *sys.argv[1:]])
+    """As a person types it, who reads the result."""
+    return shlex.join([*program().split(), *(each for each in sys.argv[1:] if each != "--json")])
 
 
 def _cpu_s() -> float:

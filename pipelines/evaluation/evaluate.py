@@ -124,12 +124,14 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         Failed: the network's answers are no numbers.
     """
     classifier = open_classifier(config)
-    with logged(classifier.run, "evaluate", config.out):
-        return _evaluate(config, classifier)
-
-
-def _evaluate(config: EvaluateConfig, classifier: Classifier) -> Evaluation:
     dataset, split = _data(config, classifier)
+    with logged(classifier.run, "evaluate", config.out):
+        return _evaluate(config, classifier, dataset, split)
+
+
+def _evaluate(
+    config: EvaluateConfig, classifier: Classifier, dataset: tfds.core.DatasetBuilder, split: str
+) -> Evaluation:
     names = class_names(dataset)
     images, labels = names_and_labels(dataset, split)
     right = config.real_labels and real_labels(
