@@ -98,14 +98,14 @@ def _require_replaceable(out: Path) -> None:
     """Refuses to take the place of anything but a report, with what file managers leave in it."""
     if not out.exists():
         return
-    if out.resolve() == Path.cwd():
-        raise BadInput(f"out is {str(out)!r}, the folder you are in; choose another --out")
     others = sorted(filter(_is_foreign, out.iterdir())) if out.is_dir() else [out]
     if others:
         raise BadInput(
             f"out is {str(out)!r}, which has {others[0].name!r} and is no report; choose another "
             "--out"
         )
+    if out.resolve() == Path.cwd():
+        raise BadInput(f"out is {str(out)!r}, the folder you are in; choose another --out")
 
 
 def _is_foreign(path: Path) -> bool:
