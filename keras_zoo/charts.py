@@ -101,7 +101,7 @@ def winners(cards: Sequence[Card]) -> Figure:
     """The top-5 error that won ILSVRC in each year, and those of networks beside it.
 
     Bars are entries of `keras_zoo.ilsvrc`, in the colour of a network's family where one is of
-    their architecture; points are the networks, as published, in the years of their papers.
+    theirs; points are the networks, as published, in the years of their papers.
 
     Args:
         cards: the networks; those without a paper or a published accuracy are left out.
@@ -237,7 +237,8 @@ def _axes(
     axes = figure.add_axes((0.72 / width, 0.63 / height, 1 - 0.96 / width, 1 - 1.54 / height))
     left = 0.72 / width
     figure.text(left, 1 - 0.36 / height, title, size=18, weight="bold", color=_INK)
-    figure.text(left, 1 - 0.6 / height, measure, size=10.5, color=_FAINT)
+    # Names of folders may have dollar signs.
+    figure.text(left, 1 - 0.6 / height, measure, size=10.5, color=_FAINT, parse_math=False)
     axes.grid(color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -296,6 +297,7 @@ def _label(axes: Axes, cards: Sequence[Card]) -> None:
             va="center",
             size=8.5,
             color=_INK,
+            parse_math=False,
             arrowprops={
                 "arrowstyle": "-",
                 "color": _FAINT,

@@ -26,7 +26,7 @@ class Entry:
         top5_error: in per cent, trained on the challenge's images alone.
         top5_error_with_more: the same of its entry that other images helped to train, if any.
         place: in the ranking of the entries with the challenge's images alone.
-        networks: how the zoo's networks of its architecture are called, or begin; if any.
+        networks: how the zoo's networks of its family are called, or begin; if any.
     """
 
     year: int
@@ -43,7 +43,11 @@ class Entry:
         return _RESULTS.format(self.year)
 
     def has(self, card: Card) -> bool:
-        """Whether a network is of the entry's architecture and year."""
+        """Whether a network is of the entry's family and year.
+
+        It may differ: the entries of 2014 had no batch normalisation, and of some families the zoo
+        has other depths.
+        """
         begins = self.networks is not None and card.name.startswith(self.networks)
         return begins and card.year == self.year
 

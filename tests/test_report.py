@@ -1,6 +1,7 @@
 """A report: its numbers against those of the run's files, and its page as a browser shows it."""
 
 import csv
+import dataclasses
 import json
 import re
 import shutil
@@ -16,7 +17,10 @@ from playwright.sync_api import sync_playwright
 import keras_zoo
 from keras_zoo import charts
 from keras_zoo.ilsvrc import ENTRIES
-from pipelines.config import EvaluateConfig, ReportConfig
+from keras_zoo.input_spec import InputSpec
+from pipelines import atomic
+from pipelines.command import dump, load
+from pipelines.config import EvaluateConfig, ReportConfig, TrainConfig
 from pipelines.errors import BadInput
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.reporting import figures
@@ -26,14 +30,17 @@ from pipelines.reporting.report import report
 
 CHROMIUM = shutil.which("chromium")
 PARAMETERS = 315_146
+# The second row is older than the first; the others are of something else, and newer.
 INFER = """\
-measured_at,network,size_px,num_classes,batch_size,engine,images_per_s,p50_ms,p99_ms
-2026-01-02T00:00:00+00:00,simple_cnn,32,10,1,savedmodel,812.5,1.25,4.75
-2026-01-01T00:00:00+00:00,simple_cnn,32,10,1,savedmodel,1,2,3
-2026-01-03T00:00:00+00:00,simple_cnn,32,20,1,savedmodel,4,5,6
-2026-01-03T00:00:00+00:00,simple_cnn,64,10,1,savedmodel,4,5,6
-2026-01-03T00:00:00+00:00,simple_cnn,32,10,8,savedmodel,4,5,6
-2026-01-03T00:00:00+00:00,simple_cnn,32,10,1,onnx,4,5,6
+measured_at,network,size_px,num_classes,parameters,batch_size,engine,cores,images_per_s,p50_ms,p99_ms
+2026-01-02T00:00:00+00:00,simple_cnn,32,10,315146,1,savedmodel,CORES,812.5,1.25,4.75
+2026-01-01T00:00:00+00:00,simple_cnn,32,10,315146,1,savedmodel,CORES,1,2,3
+2026-01-03T00:00:00+00:00,simple_cnn,32,20,315146,1,savedmodel,CORES,4,5,6
+2026-01-03T00:00:00+00:00,simple_cnn,64,10,315146,1,savedmodel,CORES,4,5,6
+2026-01-03T00:00:00+00:00,simple_cnn,32,10,315434,1,savedmodel,CORES,4,5,6
+2026-01-03T00:00:00+00:00,simple_cnn,32,10,315146,8,savedmodel,CORES,4,5,6
+2026-01-03T00:00:00+00:00,simple_cnn,32,10,315146,1,onnx,CORES,4,5,6
+2026-01-03T00:00:00+00:00,simple_cnn,32,10,315146,1,savedmodel,999,4,5,6
 """
 
 
@@ -57,9 +64,12 @@ def unfinished(run, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
-    (folder / "infer.csv").write_text(INFER)
+    environment = json.loads((run / "environment.json").read_text())
+    head, *rows = INFER.replace("CORES", str(environment["cores"])).splitlines()
+    lines = [f"{head},processor", *(f"{row},{environment['processor']}" for row in rows)]
+    (folder / "infer.csv").write_text("\n".join(lines))
     return folder
 
 
@@ -218,12 +228,28 @@ def test_a_figure_shows_what_the_run_logged(run, evaluation, results):
     assert tuple(bubble.get_offsets()[0]) == pytest.approx((known.blueprint.macs / 1e9, 100 * top1))
 
 
+# As its organisers' results pages have them, to a tenth.
+WINNERS = [
+    (2010, 28.2),
+    (2011, 25.8),
+    (2012, 16.4),
+    (2013, 11.7),
+    (2014, 6.7),
+    (2014, 7.3),
+    (2015, 3.6),
+    (2016, 3.0),
+    (2017, 2.3),
+]
+
+
 def test_every_winner_of_the_challenge_is_a_bar_in_its_year():
     cards = [keras_zoo.card(name) for name in ("alexnet", "vgg11_bn", "resnet18", "simple_cnn")]
     axes = charts.winners(cards).axes[0]
-    bars = [(round(bar.get_x() + bar.get_width() / 2), bar.get_height()) for bar in axes.patches]
-    assert bars == [(entry.year, entry.top5_error) for entry in ENTRIES]
-    assert sorted({entry.year for entry in ENTRIES}) == list(range(2010, 2018))
+    bars = [
+        (round(bar.get_x() + bar.get_width() / 2), round(bar.get_height(), 1))
+        for bar in axes.patches
+    ]
+    assert bars == WINNERS
     here = [entry.method for entry in ENTRIES if any(entry.has(card) for card in cards)]
     assert here == ["AlexNet", "VGG", "ResNet"]
     points = {line.get_ydata()[0] for line in axes.lines if line.get_marker() == "o"}
@@ -256,17 +282,110 @@ def test_runs_of_different_data_are_told_apart(run, unfinished, tmp_path, result
     assert "are of different data" in Path(made.page).read_text()
 
 
+@pytest.fixture(scope="module")
+def odd(run, evaluation, tmp_path_factory):
+    """A page of three runs with names and gaps that are seldom.
+
+    The first is from before the log of stages, the second ended early and was once killed, the
+    third has no files but those of training.
+    """
+    folder = tmp_path_factory.mktemp("odd")
+    old, early, bare = (shutil.copytree(run, folder / name) for name in ("a_1", "a-1", r"a$\foo$"))
+    (old / "stages.jsonl").unlink()
+    shutil.copytree(evaluation, old / "evaluation")
+    told = json.loads((old / "evaluation" / "metrics.json").read_text())
+    told["views"] = "ten"
+    (old / "evaluation" / "metrics.json").write_text(json.dumps(told))
+    shutil.copytree(evaluation, early / "evaluation")
+    log = [json.loads(line) for line in (early / "stages.jsonl").read_text().splitlines()]
+    log = [line for line in log if line["stage"] == "train"]
+    killed = log[0] | {"began": "2026-01-01T00:00:00+00:00"}
+    lines = "".join(json.dumps(line) + "\n" for line in (killed, *log))
+    (early / "stages.jsonl").write_text(lines)
+    history = (early / "history.csv").read_text().splitlines(keepends=True)
+    (early / "history.csv").write_text("".join(history[:2]))
+    shutil.copytree(evaluation, bare / "evaluation")
+    for name in ("environment.json", "data.json", "stages.jsonl"):
+        (bare / name).unlink()
+    return report(ReportConfig([old, early, bare], folder / "report", folder))
+
+
+def test_an_evaluation_from_before_the_log_is_found(odd):
+    row, *_ = rows_of(Path(odd.page).with_name("comparison.csv"))
+    assert float(row["top1"]) > 0
+    assert list(odd.missing["a_1"]) == ["export", "benchmark"]
+
+
+def test_a_run_that_ended_early_is_finished_and_killed_trainings_count_at_least(odd):
+    _, row, _ = rows_of(Path(odd.page).with_name("comparison.csv"))
+    assert (row["state"], row["epochs"], row["epochs_planned"]) == ("finished", "1", "3")
+    assert row["train_killed"] == "1"
+    page = Path(odd.page).read_text()
+    assert "unfinished" not in page
+    assert "1 of 3</span><small>ended early<" in page
+    least = f"at least {float(row['train_cpu_s']) / 60:.1f} CPU min"
+    assert page.count(least) == 1
+    assert "<p>At least " in page
+
+
+def test_odd_names_and_gaps_spoil_no_page(odd):
+    page = Path(odd.page).read_text()
+    ids = [attributes["id"] for _, attributes in Tags(page).found if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert r"a$\foo$" in page
+    assert "number of images not recorded" in page
+    assert "None" not in page
+    assert "<dd>not recorded</dd>" in page
+
+
+def test_accuracies_over_different_views_are_warned_of(odd):
+    warnings = re.findall(r'<p class="warning">(.*?)</p>', Path(odd.page).read_text())
+    assert any("seen differently, ten at 32 px, centre at 32 px" in line for line in warnings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "option"),
+    [
+        (
+            {"input": InputSpec(32, channels="RGB", mean=(127.5,) * 3, std=(127.5,) * 3)},
+            "--channels RGB",
+        ),
+        ({"width": 0.5}, "--width 0.5"),
+    ],
+    ids=["channels", "width"],
+)
+def test_a_measurement_of_another_network_of_that_name_is_not_taken(
+    changes, option, run, results, tmp_path
+):
+    folder = shutil.copytree(run, tmp_path / "run")
+    config = dataclasses.replace(load(TrainConfig, run / "config.yaml"), **changes)
+    (folder / "config.yaml").write_text(dump(config))
+    (known,) = read_runs([folder], results)
+    assert known.inference is None
+    command = f"infer simple_cnn --size_px 32 --num_classes 10 {option} --out"
+    assert command in known.missing["benchmark"]
+
+
 def test_runs_of_the_same_data_are_compared_without_a_warning(folder):
     assert 'class="warning"' not in (folder / "index.html").read_text()
 
 
-def test_a_report_takes_the_place_of_a_report_and_of_nothing_else(unfinished, tmp_path):
+def test_a_report_takes_the_place_of_a_report_and_of_nothing_else(
+    unfinished, tmp_path, monkeypatch
+):
     out = tmp_path / "out"
     config = ReportConfig([unfinished], out, tmp_path)
     report(config)
     before = {file.name: file.read_bytes() for file in out.iterdir()}
+    (out / ".DS_Store").write_text("left by a file manager")
     report(config)
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    with atomic.locked(out), pytest.raises(BadInput, match="in use by another process"):
+        report(config)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    monkeypatch.chdir(out)
+    with pytest.raises(BadInput, match="the folder you are in; choose another --out"):
+        report(ReportConfig([unfinished], Path(), tmp_path))
     (out / "notes.txt").write_text("mine")
     with pytest.raises(BadInput, match=r"notes\.txt.*no report; choose another --out"):
         report(config)

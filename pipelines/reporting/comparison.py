@@ -25,7 +25,10 @@ _PLACES = {"data", "run", "network", "workers", "worker_index", "local_workers",
 class Row:
     """A run in plain numbers, in the units of their names; None is what was not run.
 
-    What ends in `published` is what the network's card has, of ImageNet at the network's own size.
+    What ends in `published` is what the network's card has, of ImageNet at the network's own size;
+    `gmacs_own_size` are counted from the layers at that size. `state` is `finished`, early or not,
+    or `unfinished`. The times of `train_killed` trainings, which left none, are missing from
+    `train_wall_s` and `train_cpu_s`.
     """
 
     run: str
@@ -37,7 +40,7 @@ class Row:
     parameters: int
     parameters_published: int | None
     gmacs: float
-    gmacs_published: float | None
+    gmacs_own_size: float | None
     split: str | None
     n: int | None
     top1: float | None
@@ -51,9 +54,11 @@ class Row:
     source_published: str | None
     epochs: int
     epochs_planned: int
+    state: str
     training_s: float | None
     train_wall_s: float | None
     train_cpu_s: float | None
+    train_killed: int
     train_images_per_s: float | None
     images_per_s: float | None
     p50_ms: float | None
@@ -66,7 +71,7 @@ _MAY_LACK = {
     "year",
     "size_px_published",
     "parameters_published",
-    "gmacs_published",
+    "gmacs_own_size",
     "top1_published",
     "top5_published",
     "source_published",
@@ -94,7 +99,7 @@ def row(known: Known) -> Row:
         parameters=blueprint.parameters,
         parameters_published=card.parameters if card.paper else None,
         gmacs=blueprint.macs / 1e9,
-        gmacs_published=card.gmacs if card.paper else None,
+        gmacs_own_size=card.gmacs if card.paper else None,
         split=figures and figures["split"],
         n=figures and figures["n"],
         top1=figures and figures["top1"],
@@ -105,9 +110,11 @@ def row(known: Known) -> Row:
         source_published=accuracy and accuracy.source,
         epochs=len(known.history),
         epochs_planned=known.config.epochs,
+        state="finished" if known.metrics else "unfinished",
         training_s=sum(each["training_s"] for each in known.history) or None,
         train_wall_s=wall_s,
         train_cpu_s=cpu_s,
+        train_killed=known.killed("train"),
         train_images_per_s=_median([each["images_per_s"] for each in known.history]),
         images_per_s=measured and float(measured["images_per_s"]),
         p50_ms=measured and float(measured["p50_ms"]),
@@ -122,8 +129,8 @@ def comparison(runs: Sequence[Known]) -> Table:
     sources = list(dict.fromkeys(each.source_published for each in rows if each.source_published))
     notes = [f"{source}: accuracy on ImageNet's validation images" for source in sources]
     notes.append(
-        "parameters and GMACs as published, at the network's own size and 1,000 classes: "
-        "python -m keras_zoo show NETWORK"
+        "of the network's card, at its own size and 1,000 classes, its GMACs counted from its "
+        "layers: python -m keras_zoo show NETWORK"
     )
     return Table(
         name="comparison",
@@ -153,16 +160,15 @@ def _size(each: Row, sources: list[str]) -> Cell:
 
 def _parameters(each: Row, sources: list[str]) -> Cell:
     published = each.parameters_published
-    return _with_card(f"{each.parameters:,}", published and f"{published:,}", sources)
+    if published is None:
+        return Cell(f"{each.parameters:,}")
+    return Cell(f"{each.parameters:,}", published=f"{published:,}", note=len(sources) + 1)
 
 
 def _gmacs(each: Row, sources: list[str]) -> Cell:
-    published = each.gmacs_published
-    return _with_card(f"{each.gmacs:#.3g}", published and f"{published:#.3g}", sources)
-
-
-def _with_card(text: str, published: str | None, sources: list[str]) -> Cell:
-    return Cell(text, published=published, note=len(sources) + 1) if published else Cell(text)
+    own = each.gmacs_own_size
+    at_own_size = f"counted at {each.size_px_published} px: {own:#.3g}" if own else ""
+    return Cell(f"{each.gmacs:#.3g}", at_own_size)
 
 
 def _top1(each: Row, sources: list[str]) -> Cell:
@@ -196,16 +202,18 @@ def _images(each: Row, sources: list[str]) -> Cell:
 
 
 def _epochs(each: Row, sources: list[str]) -> Cell:
-    if each.epochs == each.epochs_planned:
+    if each.state == "finished" and each.epochs == each.epochs_planned:
         return Cell(str(each.epochs))
-    return Cell(f"{each.epochs} of {each.epochs_planned}", "unfinished")
+    ended = {"finished": "ended early", "unfinished": "unfinished"}[each.state]
+    return Cell(f"{each.epochs} of {each.epochs_planned}", ended)
 
 
 def _training(each: Row, sources: list[str]) -> Cell:
     if each.training_s is None:
         return Cell(NOT_RUN)
     cpu = "" if each.train_cpu_s is None else f"{each.train_cpu_s / 60:.1f} CPU min"
-    return Cell(f"{each.training_s / 60:.1f} min", cpu)
+    bound = "at least " if cpu and each.train_killed else ""
+    return Cell(f"{each.training_s / 60:.1f} min", bound + cpu)
 
 
 def _train_speed(each: Row, sources: list[str]) -> Cell:
@@ -247,12 +255,21 @@ _COLUMNS = {
 
 
 def winners(cards: Sequence[Card]) -> Table:
-    """Who won ILSVRC, and which of the networks are of that architecture."""
+    """Who won ILSVRC, and which of the networks are of that family."""
     return of_texts(
         "winners",
         "ILSVRC's classification task: top-5 error over the test images, as its organisers "
         "published it",
-        ["year", "place", "team", "method", "top-5 error", "with more images", "here", "source"],
+        [
+            "year",
+            "place",
+            "team",
+            "method",
+            "top-5 error",
+            "with more images",
+            "of its family",
+            "source",
+        ],
         [
             [
                 str(entry.year),

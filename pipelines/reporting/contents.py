@@ -23,6 +23,7 @@ from pipelines.stage_log import StageRecord, read_stages
 
 # As sharp as a screen shows it, for a tenth of a PNG's bytes.
 _PHOTOGRAPHS_PX, _PHOTOGRAPHS_QUALITY = 1000, 82
+_NOT_RECORDED = "not recorded"
 
 # What is shown of how a run was trained, where all have it in common.
 _BUDGET = {
@@ -69,7 +70,7 @@ def contents(runs: Sequence[Known]) -> Contents:
         "Pipeline": pipeline(_steps(runs)),
         "Where the time went": _times(stages) + _words(took),
         "Learning curves": _curves(runs),
-        "Runs": "".join(map(_run, runs)),
+        "Runs": "".join(_run(known, f"run{number}") for number, known in enumerate(runs, start=1)),
     }
     return Contents(
         title=f"{names}: {'a comparison' if len(runs) > 1 else 'a report'}",
@@ -84,7 +85,7 @@ def contents(runs: Sequence[Known]) -> Contents:
 
 def named_stages(runs: Sequence[Known]) -> list[tuple[str, StageRecord]]:
     """What was done to the runs, their data and their searches, by name; the runs come last."""
-    data = dict.fromkeys(known.config.data for known in runs)
+    data = dict.fromkeys(known.config.data.resolve() for known in runs)
     searches = dict.fromkeys(folder for known in runs for folder in known.searches)
     return [
         *((f"data: {folder.name}", each) for folder in data for each in read_stages(folder)),
@@ -109,11 +110,11 @@ def _head(
         "Data": list(dict.fromkeys(map(_data, runs))),
         "Hardware": _distinct(environments, _hardware),
         "Versions": _distinct(environments, _versions),
-        "Commit": _distinct(environments, lambda given: str(given.get("commit"))),
+        "Commit": _distinct(environments, lambda given: given.get("commit") or _NOT_RECORDED),
         "The same for all" if len(runs) > 1 else "Budget": ["; ".join(budget)] if budget else [],
         "Dates": [f"{min(began):%Y-%m-%d %H:%M} to {max(began):%Y-%m-%d %H:%M} UTC"]
         if began
-        else ["not recorded"],
+        else [_NOT_RECORDED],
     }
     cards = "".join(
         f"<div><dt>{escape(name)}</dt>"
@@ -151,32 +152,43 @@ def _warnings(runs: Sequence[Known]) -> str:
             f"These runs are of different data: {groups}. Accuracies, times and losses of one "
             "data set do not compare with those of another."
         )
-    measured = {(known.evaluated["data"], known.evaluated["split"]) for known in _evaluated(runs)}
+    evaluated = [known.evaluated for known in _evaluated(runs)]
+    measured = {(str(Path(told["data"]).resolve()), told["split"]) for told in evaluated}
     if len(data) == 1 and len(measured) > 1:
         lines.append(
             "These runs were evaluated on different images, "
             + ", ".join(sorted(f"{split} of {folder}" for folder, split in measured))
             + ": their accuracies do not compare."
         )
+    seen = dict.fromkeys(f"{told['views']} at {told['size_px']} px" for told in evaluated)
+    if len(seen) > 1:
+        lines.append(
+            f"These runs were evaluated on images seen differently, {', '.join(seen)}: part of the "
+            "difference between their accuracies is that."
+        )
     return "".join(f'<p class="warning">{escape(line)}</p>\n' for line in lines)
 
 
 def _data(known: Known) -> str:
     counts = ", ".join(f"{split['images']:,} {name}" for name, split in known.splits.items())
-    return f"{known.config.data.name}: {counts} images, {len(known.class_names):,} classes"
+    images = f"{counts} images" if counts else f"number of images {_NOT_RECORDED}"
+    return f"{known.config.data.name}: {images}, {len(known.class_names):,} classes"
 
 
 def _hardware(given: dict[str, Any]) -> str:
+    if not given:
+        return _NOT_RECORDED
     devices = ", ".join(name.rpartition("device:")[2] for name in given.get("devices", []))
-    return (
-        f"{given.get('processor')}, {given.get('cores')} cores, {given.get('memory_gib')} GiB; "
-        f"{devices}"
+    processor, cores, gib = (
+        given.get(name, _NOT_RECORDED) for name in ("processor", "cores", "memory_gib")
     )
+    return f"{processor}, {cores} cores, {gib} GiB; {devices or _NOT_RECORDED}"
 
 
 def _versions(given: dict[str, Any]) -> str:
     named = ("python", "tensorflow", "keras", "numpy")
-    return ", ".join(f"{name} {given.get(name)}" for name in named)
+    told = ", ".join(f"{name} {given[name]}" for name in named if name in given)
+    return told or _NOT_RECORDED
 
 
 def _distinct(environments: Sequence[dict[str, Any]], told: Any) -> list[str]:
@@ -205,8 +217,8 @@ def _timeline(runs: Sequence[Known]) -> str:
     alt += f"; networks compared: {', '.join(points.values())}" if points else ""
     caption = (
         "Bars: what won each year (ensembles of networks from 2012 on, over the test images), and "
-        "who came second in 2014; coloured where a network of that architecture is compared here. "
-        "Points: these networks as published, one network on one crop of the validation images."
+        "who came second in 2014; coloured where a network of that family is compared here. "
+        "Points: these networks as published, each as its source reports it."
     )
     return _figure(drawing(svg(figure), "timeline", alt), caption, "large")
 
@@ -243,78 +255,90 @@ def _quadrants(runs: Sequence[Known]) -> str:
         without = sorted({known.card.name for known in runs} - cards.keys())
         left_out = f" Not published, and so not here: {', '.join(without)}." if without else ""
         parts.append(
-            _figure(image, f"As published, on ImageNet's 1,000 classes.{left_out}", "medium")
+            _figure(
+                image,
+                "Accuracy as published, on ImageNet's 1,000 classes; GMACs as counted from the "
+                f"layers at the network's own size.{left_out}",
+                "medium",
+            )
         )
     return f'<div class="pair">{"".join(parts)}</div>'
 
 
 def _steps(runs: Sequence[Known]) -> list[Step]:
-    """The boxes of the pipeline, with what each came to here."""
+    """The boxes of the pipeline, with what each came to here, or what runs it."""
     commands = {stage: command for known in runs for stage, command in known.missing.items()}
-    parameters = [known.blueprint.parameters / 1e6 for known in runs]
-    gmacs = [known.blueprint.macs / 1e9 for known in runs]
-    trained = [known for known in runs if known.history]
-    evaluated, exported = _evaluated(runs), [known for known in runs if known.export]
-    saved_models = [known.model_card["formats"][SAVED_MODEL] for known in exported]
-    tuned = [each for name, each in named_stages(runs) if each.stage == "tune"]
-    measured = [float(known.inference["p50_ms"]) for known in runs if known.inference]
-    speeds = [value for known in trained for value in (comparison.row(known).train_images_per_s,)]
+    stages = {
+        "Training": ("train", _trained(runs)),
+        "Evaluation": ("evaluate", _answers(runs)),
+        "Export": ("export", _exported(runs)),
+        "Serving": ("benchmark", _latencies(runs)),
+    }
     return [
         Step("Data preparation", [*dict.fromkeys(map(_prepared, runs))]),
-        Step(
-            "Model creation",
-            [
-                f"{len(runs)} network{'s' if len(runs) > 1 else ''}",
-                f"{_range(parameters)} M parameters",
-                f"{_range(gmacs)} GMACs for one image",
-            ],
-        ),
-        Step(
-            "Tuning",
-            [f"{len(tuned)} searches"] if tuned else ["no part of this", "python -m tuning.search"],
-            bool(tuned),
-        ),
-        Step(
-            "Training",
-            [
-                f"{sum(len(known.history) for known in trained)} epochs in all",
-                f"{duration(sum(row['training_s'] for known in trained for row in known.history))}",
-                f"{_range(speeds)} images/s",
-            ]
-            if trained
-            else [NOT_RUN, commands.get("train", "")],
-            bool(trained),
-        ),
-        Step(
-            "Evaluation",
-            [
-                f"{len(evaluated)} of {len(runs)} evaluated",
-                f"top-1 {_range([100 * known.evaluated['top1'] for known in evaluated])}%",
-                f"{sum(known.evaluated['n'] for known in evaluated):,} answers",
-            ]
-            if evaluated
-            else [NOT_RUN, commands.get("evaluate", "")],
-            bool(evaluated),
-        ),
-        Step(
-            "Export",
-            [
-                f"{len(exported)} of {len(runs)} exported",
-                f"{_range([saved['bytes'] / 1e6 for saved in saved_models])} MB",
-                f"verified on {sum(saved['images'] for saved in saved_models):,} images",
-            ]
-            if exported
-            else [NOT_RUN, commands.get("export", "")],
-            bool(exported),
-        ),
-        Step(
-            "Serving",
-            [f"one image in {_range(measured)} ms (median)", "python -m pipelines.serve"]
-            if measured
-            else [f"latency: {NOT_RUN}", commands.get("benchmark", "")],
-            bool(measured),
+        Step("Model creation", _created(runs)),
+        _tuning(runs),
+        *(
+            Step(name, facts or [NOT_RUN, commands.get(stage, "")], bool(facts))
+            for name, (stage, facts) in stages.items()
         ),
     ]
+
+
+def _tuning(runs: Sequence[Known]) -> Step:
+    searches = {folder for known in runs for folder in known.searches}
+    if not searches:
+        return Step("Tuning", ["no part of this", "python -m tuning.search"], done=False)
+    return Step("Tuning", ["1 search" if len(searches) == 1 else f"{len(searches)} searches"])
+
+
+def _created(runs: Sequence[Known]) -> list[str]:
+    return [
+        f"{len(runs)} network{'s' if len(runs) > 1 else ''}",
+        f"{_range([known.blueprint.parameters / 1e6 for known in runs])} M parameters",
+        f"{_range([known.blueprint.macs / 1e9 for known in runs])} GMACs for one image",
+    ]
+
+
+def _trained(runs: Sequence[Known]) -> list[str]:
+    epochs = [epoch for known in runs for epoch in known.history]
+    if not epochs:
+        return []
+    speeds = [comparison.row(known).train_images_per_s for known in runs if known.history]
+    return [
+        f"{len(epochs)} epochs in all",
+        duration(sum(epoch["training_s"] for epoch in epochs)),
+        f"{_range(speeds)} images/s",
+    ]
+
+
+def _answers(runs: Sequence[Known]) -> list[str]:
+    evaluated = [known.evaluated for known in _evaluated(runs)]
+    if not evaluated:
+        return []
+    return [
+        f"{len(evaluated)} of {len(runs)} evaluated",
+        f"top-1 {_range([100 * told['top1'] for told in evaluated])}%",
+        f"{sum(told['n'] for told in evaluated):,} answers",
+    ]
+
+
+def _exported(runs: Sequence[Known]) -> list[str]:
+    saved = [known.model_card["formats"][SAVED_MODEL] for known in runs if known.export]
+    if not saved:
+        return []
+    return [
+        f"{len(saved)} of {len(runs)} exported",
+        f"{_range([each['bytes'] / 1e6 for each in saved])} MB",
+        f"verified on {sum(each['images'] for each in saved):,} images",
+    ]
+
+
+def _latencies(runs: Sequence[Known]) -> list[str]:
+    measured = [float(known.inference["p50_ms"]) for known in runs if known.inference]
+    if not measured:
+        return []
+    return [f"one image in {_range(measured)} ms (median)", "python -m pipelines.serve"]
 
 
 def _prepared(known: Known) -> str:
@@ -335,8 +359,9 @@ def _times(stages: Sequence[tuple[str, StageRecord]]) -> str:
         return "<p>Not recorded: these folders have no stages.jsonl.</p>"
     wall_s = sum(each.wall_s for _, each in ended)
     cpu_s = sum(each.cpu_s for _, each in ended)
+    bound = "At least " if len(ended) < len(stages) else ""
     return (
-        f"<p>{duration(wall_s)} in all, {duration(cpu_s)} of processor time. Long pauses "
+        f"<p>{bound}{duration(wall_s)} in all, {duration(cpu_s)} of processor time. Long pauses "
         f"between stages are cut out.</p>\n{gantt(ended)}"
     )
 
@@ -391,7 +416,7 @@ def _key(of_data: Sequence[Known], runs: Sequence[Known]) -> str:
     return f'{head}<ul class="key">{signs}</ul>'
 
 
-def _run(known: Known) -> str:
+def _run(known: Known, anchor: str) -> str:
     figures_of_it = known.evaluated
     state = "" if known.metrics else ", unfinished"
     told = (
@@ -402,16 +427,16 @@ def _run(known: Known) -> str:
         f"The layers of {known.config.network} from left to right, at "
         f"{known.config.input.size_px} px, {known.blueprint.parameters:,} parameters"
     )
-    picture = drawing(svg(figures.drawn(known)), f"layers-{_anchor(known.name)}", alt)
+    picture = drawing(svg(figures.drawn(known)), f"layers-{anchor}", alt)
     return (
-        f'<details open id="run-{_anchor(known.name)}"><summary>{escape(known.name)}'
+        f'<details open id="{anchor}"><summary>{escape(known.name)}'
         f"<small>{escape(facts)}</small></summary>\n"
         f"{_figure(picture, 'Height: resolution; width: channels; colour: kernel.', 'large')}"
-        f"{_evaluation(known)}{_recipe(known)}</details>\n"
+        f"{_evaluation(known, anchor)}{_recipe(known)}</details>\n"
     )
 
 
-def _evaluation(known: Known) -> str:
+def _evaluation(known: Known, anchor: str) -> str:
     """What the evaluation drew: confusion, calibration, classes, and the worst mistakes."""
     told = known.evaluated
     if told is None:
@@ -442,7 +467,7 @@ def _evaluation(known: Known) -> str:
         _figure(
             drawing(
                 (known.evaluation / f"{file}.svg").read_text(),
-                f"{file}-{_anchor(known.name)}",
+                f"{file}-{anchor}",
                 f"{known.name}: {alt}",
             ),
             caption,
@@ -482,7 +507,11 @@ def _recipe(known: Known) -> str:
     recipe = of_texts(
         "", "Where its recipe differs from the defaults", ["field", "here", "default"], rows
     )
-    lines = [[name, comparison.told(value)] for name, value in known.environment.items()]
+    given = known.environment or {"environment.json": None}
+    lines = [
+        [name, _NOT_RECORDED if value is None else comparison.told(value)]
+        for name, value in given.items()
+    ]
     environment = of_texts("", "What it ran on", ["", ""], lines)
     commands = [each.command for each in known.stages] or [
         f"python -m pipelines.train --config {known.folder}/config.yaml"

@@ -29,6 +29,8 @@ INFERENCE = "infer.csv"
 # In the folder of a search.
 SEARCHED = "best.yaml"
 _EVALUATED, _EXPORTED = "metrics.json", "model_card.json"
+# Where the evaluation of a run is, if it is from before there was a log of stages.
+_EVALUATION = "evaluation"
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Known:
         evaluation: the newest evaluation that wrote a folder.
         export: the newest exported version that is there.
         results: the folder of `infer.csv`.
-        inference: its newest row of such a network's SavedModel at batch 1.
+        inference: its newest row of the same network's SavedModel at batch 1 on such a machine.
         blueprint: the network.
     """
 
@@ -111,31 +113,44 @@ class Known:
             return None
         return sum(each.wall_s for each in ended), sum(each.cpu_s for each in ended)
 
+    def killed(self, stage: str) -> int:
+        """How often a stage began and left no end, nor times."""
+        return sum(each.stage == stage and each.wall_s is None for each in self.stages)
+
     @property
     def searches(self) -> list[Path]:
         """The folders of those whose best config the run was trained with, as it was typed."""
         trainings = [each.command for each in self.stages if each.stage == "train"]
         pairs = [pair for command in trainings for pair in pairwise(shlex.split(command))]
         configs = [Path(given) for option, given in pairs if option == "--config"]
-        return [file.parent for file in configs if file.name == SEARCHED]
+        return [file.resolve().parent for file in configs if file.name == SEARCHED]
 
     @property
     def missing(self) -> dict[str, str]:
         """By stage that was not run, or not to its end, the command that runs it."""
         run, name = shlex.quote(str(self.folder)), shlex.quote(self.folder.resolve().name)
-        shape = f"--size_px {self.config.input.size_px} --num_classes {len(self.class_names)}"
-        benchmark = f"benchmark infer {self.config.network} {shape}"
         stages = {
             "train": (self.metrics, f"train --config {run}/config.yaml"),
             "evaluate": (self.evaluation, f"evaluate {run} --out {run}/evaluation"),
             "export": (self.export, f"export {run} --out saved_models/{name}"),
-            "benchmark": (self.inference, f"{benchmark} --out {shlex.quote(str(self.results))}"),
+            "benchmark": (self.inference, self._benchmark),
         }
         return {
             stage: f"python -m pipelines.{command}"
             for stage, (there, command) in stages.items()
             if not there
         }
+
+    @property
+    def _benchmark(self) -> str:
+        """What measures the network as the run built it."""
+        given = {"size_px": self.config.input.size_px, "num_classes": len(self.class_names)}
+        usual = {"channels": self.card.input.channels, "width": 1}
+        built = {"channels": self.config.input.channels, "width": self.config.width}
+        given |= {name: value for name, value in built.items() if value != usual[name]}
+        options = " ".join(f"--{name} {value}" for name, value in given.items())
+        out = shlex.quote(str(self.results))
+        return f"benchmark infer {self.config.network} {options} --out {out}"
 
 
 def read_runs(folders: list[Path], results: Path) -> list[Known]:
@@ -159,13 +174,25 @@ def read_runs(folders: list[Path], results: Path) -> list[Known]:
 def _read(folder: Path, name: str, results: Path) -> Known:
     run = Run.open(folder)
     config, class_names, stages = run.config(), run.class_names(), read_stages(folder)
+    environment = _json(folder / "environment.json") or {}
+    blueprint = _blueprint(config, len(class_names))
+    fits = {
+        "network": config.network,
+        "size_px": config.input.size_px,
+        "num_classes": len(class_names),
+        "parameters": blueprint.parameters,
+        "batch_size": 1,
+        "engine": SAVED_MODEL,
+        "processor": environment.get("processor"),
+        "cores": environment.get("cores"),
+    }
     return Known(
         folder=folder,
         name=name,
         config=config,
         class_names=class_names,
         splits=_json(folder / "data.json") or {},
-        environment=_json(folder / "environment.json") or {},
+        environment=environment,
         metrics=run.metrics(),
         history=[
             {key: float(value) for key, value in row.items()}
@@ -173,11 +200,11 @@ def _read(folder: Path, name: str, results: Path) -> Known:
         ],
         steps=[line for line in _lines(run.log_file) if line.get("kind") == "step"],
         stages=stages,
-        evaluation=_newest(stages, "evaluate", _EVALUATED),
+        evaluation=_newest(stages, "evaluate", _EVALUATED) or _unlogged(folder / _EVALUATION),
         export=_newest(stages, "export", _EXPORTED),
         results=results,
-        inference=_fitting(_rows(results / INFERENCE), config, len(class_names)),
-        blueprint=_blueprint(config, len(class_names)),
+        inference=_fitting(_rows(results / INFERENCE), fits),
+        blueprint=blueprint,
     )
 
 
@@ -187,18 +214,14 @@ def _newest(stages: list[StageRecord], stage: str, file: str) -> Path | None:
     return next((out for out in reversed(outs) if (out / file).is_file()), None)
 
 
-def _fitting(
-    measured: list[dict[str, str]], config: TrainConfig, num_classes: int
-) -> dict[str, str] | None:
-    """The newest measurement of single images of a network as published, at a run's size."""
-    fits = {
-        "network": config.network,
-        "size_px": str(config.input.size_px),
-        "num_classes": str(num_classes),
-        "batch_size": "1",
-        "engine": SAVED_MODEL,
-    }
-    rows = [row for row in measured if config.width == 1 and row | fits == row]
+def _unlogged(evaluation: Path) -> Path | None:
+    return evaluation if (evaluation / _EVALUATED).is_file() else None
+
+
+def _fitting(measured: list[dict[str, str]], fits: dict[str, Any]) -> dict[str, str] | None:
+    """The newest measurement that has these values."""
+    texts = {column: str(value) for column, value in fits.items()}
+    rows = [row for row in measured if row | texts == row]
     return max(rows, key=lambda row: row["measured_at"], default=None)
 
 

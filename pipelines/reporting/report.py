@@ -56,16 +56,12 @@ def report(config: ReportConfig) -> Report:
     """Reads what runs and the stages after them left, and writes it side by side.
 
     Raises:
-        BadInput: one of them is no run, or `out` is there and no report.
+        BadInput: one of them is no run, `out` is there and no report, or another report is just
+            written to it.
     """
     _require_replaceable(config.out)
     runs = read_runs(config.runs, config.results)
-    written = contents(runs)
-    with atomic.replacing(config.out) as folder:
-        folder.mkdir()
-        _write(written, folder)
-        if config.out.exists():
-            shutil.rmtree(config.out)
+    _publish(contents(runs), config.out.resolve())
     missing = {known.name: known.missing for known in runs if known.missing}
     return Report(
         page=str(config.out / PAGE),
@@ -76,6 +72,21 @@ def report(config: ReportConfig) -> Report:
     )
 
 
+def _publish(written: Contents, out: Path) -> None:
+    """Writes a report; one that is there is removed once the new one has its place."""
+    whole, aside = (out.with_name(f".{state}-{out.name}") for state in ("whole", "replaced"))
+    with atomic.locked(out):
+        # What a killed process left.
+        shutil.rmtree(whole, ignore_errors=True)
+        with atomic.replacing(whole) as folder:
+            folder.mkdir()
+            _write(written, folder)
+        shutil.rmtree(aside, ignore_errors=True)
+        out.rename(aside)
+        whole.rename(out)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 def _write(written: Contents, folder: Path) -> None:
     (folder / PAGE).write_text(page(written.title, written.body, STYLE))
     for table in written.tables:
@@ -84,14 +95,21 @@ def _write(written: Contents, folder: Path) -> None:
 
 
 def _require_replaceable(out: Path) -> None:
-    """Refuses to take the place of anything but a report."""
+    """Refuses to take the place of anything but a report, with what file managers leave in it."""
     if not out.exists():
         return
-    others = sorted({path.name for path in out.iterdir()} - _FILES) if out.is_dir() else [out.name]
+    others = sorted(filter(_is_foreign, out.iterdir())) if out.is_dir() else [out]
     if others:
         raise BadInput(
-            f"out is {str(out)!r}, which has {others[0]!r} and is no report; choose another --out"
+            f"out is {str(out)!r}, which has {others[0].name!r} and is no report; choose another "
+            "--out"
         )
+    if out.resolve() == Path.cwd():
+        raise BadInput(f"out is {str(out)!r}, the folder you are in; choose another --out")
+
+
+def _is_foreign(path: Path) -> bool:
+    return path.name not in _FILES and not (path.is_file() and path.name.startswith("."))
 
 
 def _next(runs: list[Known], missing: dict[str, dict[str, str]]) -> str:
