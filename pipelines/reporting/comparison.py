@@ -61,6 +61,7 @@ class Row:
     train_killed: int
     train_images_per_s: float | None
     images_per_s: float | None
+    images_per_s_noise: float | None
     p50_ms: float | None
     p99_ms: float | None
     saved_model_bytes: int | None
@@ -117,6 +118,7 @@ def row(known: Known) -> Row:
         train_killed=known.killed("train"),
         train_images_per_s=_median([each["images_per_s"] for each in known.history]),
         images_per_s=measured and float(measured["images_per_s"]),
+        images_per_s_noise=measured and float(measured["noise"]),
         p50_ms=measured and float(measured["p50_ms"]),
         p99_ms=measured and float(measured["p99_ms"]),
         saved_model_bytes=export and export["formats"][SAVED_MODEL]["bytes"],
@@ -217,11 +219,14 @@ def _training(each: Row, sources: list[str]) -> Cell:
 
 
 def _train_speed(each: Row, sources: list[str]) -> Cell:
-    return _measured(each.train_images_per_s)
+    speed = each.train_images_per_s
+    return Cell(NOT_RUN if speed is None else f"{speed:.1f}")
 
 
 def _speed(each: Row, sources: list[str]) -> Cell:
-    return _measured(each.images_per_s)
+    if each.images_per_s is None:
+        return Cell(NOT_RUN)
+    return Cell(f"{each.images_per_s:.1f}", f"give or take {each.images_per_s_noise:.0%}")
 
 
 def _latency(each: Row, sources: list[str]) -> Cell:
@@ -231,10 +236,6 @@ def _latency(each: Row, sources: list[str]) -> Cell:
 def _saved_model(each: Row, sources: list[str]) -> Cell:
     size = each.saved_model_bytes
     return Cell(NOT_RUN if size is None else f"{size / 1e6:.1f} MB")
-
-
-def _measured(value: float | None) -> Cell:
-    return Cell(NOT_RUN if value is None else f"{value:.1f}")
 
 
 _COLUMNS = {

@@ -2,7 +2,8 @@
 where the time went."""
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import NamedTuple
@@ -12,8 +13,8 @@ from pipelines.stage_log import StageRecord
 STAGES = ("prepare", "tune", "train", "evaluate", "export")
 # Of all the time in which something was done: a pause longer than the first is cut to the second.
 _LONGEST_PAUSE, _CUT_PAUSE = 0.06, 0.02
-# Of the axis: where a time of day would not fit any more.
-_LATE = 0.85
+# Of the axis: where a time of day would not fit any more, and what one takes on a narrow page.
+_LATE, _MARK_ROOM = 0.85, 0.16
 
 
 class Step(NamedTuple):
@@ -59,7 +60,8 @@ def gantt(done: Sequence[tuple[str, StageRecord]]) -> str:
     for name in dict.fromkeys(name for name, _ in done):
         bars = "".join(_bar(each, busy) for of, each in done if of == name)
         rows.append(f'<div class="row"><span>{escape(name)}</span><div>{bars}</div></div>')
-    marks = "".join(_mark(start, bar_of(start, end, busy).left) for start, end in busy)
+    places = ((start, bar_of(start, end, busy).left) for start, end in busy)
+    marks = "".join(itertools.starmap(_mark, _apart(places)))
     stages = [stage for stage in STAGES if any(each.stage == stage for _, each in done)]
     legend = "".join(f'<li><b class="{stage}"></b>{stage}</li>' for stage in stages)
     axis = f'<div class="row axis"><span>UTC</span><div>{marks}</div></div>'
@@ -68,6 +70,15 @@ def gantt(done: Sequence[tuple[str, StageRecord]]) -> str:
         f'<div class="gantt" role="img" aria-label="{escape(_told(done))}">'
         f"{''.join(rows)}{axis}</div>"
     )
+
+
+def _apart(places: Iterable[tuple[datetime, float]]) -> Iterator[tuple[datetime, float]]:
+    """Of moments along the axis, those whose names have room beside the one before."""
+    last = -math.inf
+    for moment, left in places:
+        if left - last >= _MARK_ROOM:
+            yield moment, left
+            last = left
 
 
 def _mark(moment: datetime, left: float) -> str:

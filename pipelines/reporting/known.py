@@ -209,8 +209,8 @@ def _read(folder: Path, name: str, results: Path) -> Known:
 
 
 def _newest(stages: list[StageRecord], stage: str, file: str) -> Path | None:
-    """What the last of a stage's records wrote that is still there."""
-    outs = [each.out for each in stages if each.stage == stage and each.out]
+    """What the last that succeeded of a stage's records wrote, if it is still there."""
+    outs = [each.out for each in stages if (each.stage, each.ended) == (stage, "done") and each.out]
     return next((out for out in reversed(outs) if (out / file).is_file()), None)
 
 

@@ -67,8 +67,8 @@ figcaption { font-size: 13px; color: var(--faint); margin-top: .3em }
   grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)) }
 .pipeline li { position: relative; background: var(--card); border: 1px solid var(--line);
   border-top: 3px solid var(--accent); border-radius: 10px; padding: 10px 14px }
-.pipeline li:not(:last-child)::after { content: "\\2192"; position: absolute; right: -26px;
-  top: 42%; font-size: 18px; color: var(--faint) }
+.pipeline li:not(:last-child)::after { content: "\\2192"; position: absolute; right: 12px;
+  top: 8px; font-size: 18px; color: var(--faint) }
 .pipeline h3 { margin: 0 0 .3em; font-size: 14.5px }
 .pipeline p { margin: .15em 0; font-size: 13px }
 .pipeline .idle { border-style: dashed; background: none }
