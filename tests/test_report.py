@@ -151,7 +151,7 @@ def test_page_and_markdown_say_the_same_as_the_csv(folder):
         f"{int(row['n']):,}",
         f"{float(row['training_s']) / 60:.1f} min",
         f"{float(row['train_images_per_s']):.1f}",
-        "give or take 25%",
+        "± 25%",
         "812.5",
         "1.2 / 4.8 ms",
         f"{int(row['saved_model_bytes']) / 1e6:.1f} MB",

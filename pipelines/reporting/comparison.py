@@ -169,7 +169,7 @@ def _parameters(each: Row, sources: list[str]) -> Cell:
 
 def _gmacs(each: Row, sources: list[str]) -> Cell:
     own = each.gmacs_own_size
-    at_own_size = f"counted at {each.size_px_published} px: {own:#.3g}" if own else ""
+    at_own_size = f"{own:#.3g} at {each.size_px_published} px" if own else ""
     return Cell(f"{each.gmacs:#.3g}", at_own_size)
 
 
@@ -226,7 +226,7 @@ def _train_speed(each: Row, sources: list[str]) -> Cell:
 def _speed(each: Row, sources: list[str]) -> Cell:
     if each.images_per_s is None:
         return Cell(NOT_RUN)
-    return Cell(f"{each.images_per_s:.1f}", f"give or take {each.images_per_s_noise:.0%}")
+    return Cell(f"{each.images_per_s:.1f}", f"± {each.images_per_s_noise:.0%}")
 
 
 def _latency(each: Row, sources: list[str]) -> Cell:
