@@ -19,6 +19,7 @@ _QUADRANT_INCHES = (6.2, 4.7)
 # A line of a second each would be drawn finer than a screen shows.
 _POINTS = 120
 # How many times as high as the lowest value the highest is, where an axis becomes logarithmic.
+_NEARLY_ZERO = 0.5
 _WIDE = 20
 
 
@@ -170,9 +171,9 @@ def _axes() -> tuple[Figure, Axes]:
 
 
 def _is_wide(axes: Axes) -> bool:
-    """Whether the highest value drawn would flatten the others."""
+    """Whether the highest value drawn would flatten the others, and none is nearly zero."""
     drawn = np.concatenate([line.get_ydata() for line in axes.lines])
-    return drawn.max() > _WIDE * max(drawn.min(), np.finfo(float).tiny) > _WIDE * 0.5
+    return drawn.min() > _NEARLY_ZERO and drawn.max() > _WIDE * drawn.min()
 
 
 def _line(
