@@ -33,6 +33,9 @@ FLAGS = [
 LONG_NAME = "Llanfairpwllgwyngyllgogerychwyrndrobwllllantysiliogogogoch" * 2
 PHONE = {"viewport": {"width": 375, "height": 667}, "has_touch": True, "is_mobile": True}
 PLACES = 8
+# On a machine that is busy with other things.
+PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 
@@ -64,7 +67,7 @@ def open_page(browser, server):
         context = browser.new_context(**settings)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: amiss.append(str(error)))
         page.on("console", lambda line: amiss.append(line.text) if "CSP" in line.text else None)
         page.on("request", lambda request: elsewhere(request.url))

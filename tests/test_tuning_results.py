@@ -19,9 +19,9 @@ from pipelines.command import RECIPES, dump, flat, parse
 from pipelines.config import PrepareConfig, TrainConfig
 from pipelines.data.preparation import prepare
 from pipelines.errors import BadInput, Failed, Stopped
+from pipelines.training import children
 from tests.conftest import RECIPE
 from tests.photographs import read
-from tuning import stages as stages_module
 from tuning.config import ResultsConfig, SearchConfig
 from tuning.importance import MIN_TRIALS, importances
 from tuning.plots import parallel_coordinates, top1_over_epochs
@@ -266,7 +266,7 @@ ALL = ["train", "evaluate", "export"]
 
 def test_a_stage_that_is_done_is_not_done_again(best, monkeypatch):
     stages = Stages()
-    monkeypatch.setattr(stages_module, "bound", stages.bound)
+    monkeypatch.setattr(children, "bound", stages.bound)
     assert list(go_on(best, ["train"])) == stages.called == ["train"]
     assert list(go_on(best, ALL)) == stages.called == ALL
     assert go_on(best, []) == go_on(best, ALL)
@@ -278,7 +278,7 @@ def test_a_stage_that_is_done_is_not_done_again(best, monkeypatch):
 
 def test_a_stage_that_nobody_asked_for_is_not_missed(best, monkeypatch):
     stages = Stages()
-    monkeypatch.setattr(stages_module, "bound", stages.bound)
+    monkeypatch.setattr(children, "bound", stages.bound)
     for _ in range(2):
         go_on(best, ["train", "export"])
     assert stages.called == ["train", "export"]
@@ -289,7 +289,7 @@ def test_the_numbers_of_the_best_config_stand_together(best, monkeypatch):
     (best / "best.yaml").write_text(
         yaml.safe_dump(yaml.safe_load((best / "best.yaml").read_text()) | values)
     )
-    monkeypatch.setattr(stages_module, "bound", Stages().bound)
+    monkeypatch.setattr(children, "bound", Stages().bound)
     results = report(ResultsConfig(best, then=",".join(ALL)))
     assert results.source.name == "03"
     told = str(results).partition("best.yaml:\n")[2].splitlines()
@@ -303,7 +303,7 @@ def test_the_numbers_of_the_best_config_stand_together(best, monkeypatch):
 
 def test_another_best_config_begins_anew(best, monkeypatch):
     stages = Stages()
-    monkeypatch.setattr(stages_module, "bound", stages.bound)
+    monkeypatch.setattr(children, "bound", stages.bound)
     go_on(best, ALL)
     with (best / "best.yaml").open("a") as file:
         file.write("seed: 1\n")
@@ -314,16 +314,16 @@ def test_another_best_config_begins_anew(best, monkeypatch):
 
 def test_a_stage_that_failed_or_was_stopped_ends_the_way(best, monkeypatch):
     failing = Stages("sys.exit(1)")
-    monkeypatch.setattr(stages_module, "bound", failing.bound)
+    monkeypatch.setattr(children, "bound", failing.bound)
     with pytest.raises(Failed, match=r"pipelines\.train --config .* ended with status 1"):
         go_on(best, ALL)
-    monkeypatch.setattr(stages_module, "bound", Stages(stopped=["evaluate"]).bound)
+    monkeypatch.setattr(children, "bound", Stages(stopped=["evaluate"]).bound)
     with pytest.raises(Stopped, match="evaluate was asked to stop"):
         go_on(best, ALL)
     assert list(json.loads((best / RECORD).read_text())["outcomes"]) == ["train"]
     # As Ctrl-C does, it asks this process alone.
     waiting = Stages("os.kill(os.getppid(), 2); time.sleep(60)", stopped=["evaluate"])
-    monkeypatch.setattr(stages_module, "bound", waiting.bound)
+    monkeypatch.setattr(children, "bound", waiting.bound)
     with pytest.raises(Stopped, match="evaluate was asked to stop"):
         go_on(best, ALL)
 
